@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The tools live in .venv; what is built, and every cache, in .build.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+COLLECTIONS := .build/collections
+COLLECTION := $(COLLECTIONS)/ansible_collections/dataplane/calico_bpf
+READY := .venv/.ready $(COLLECTION)
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/$(COLLECTIONS)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
+
+.PHONY: help setup test lint format types sanity unit integration demo bench build clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 14
+
+setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missing
+
+test: lint types unit integration sanity  ## everything that must pass
+
+lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugins
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	shellcheck .ci/run tests/*.sh
+	vermin --no-tips --violations -t=3.9- plugins
+
+format: $(READY)  ## let ruff put the style right
+	ruff check --fix .
+	ruff format .
+
+types: $(READY)  ## mypy, strict
+	mypy $(COLLECTION)/plugins $(COLLECTION)/tests
+
+sanity: $(READY)  ## build, install apart, and run Ansible's own checks on that
+	tests/sanity.sh
+
+unit: $(READY)  ## tests without kernel or privilege
+	pytest tests/unit
+
+integration: $(READY)  ## tests on the running kernel, as root
+	pytest tests/integration
+
+demo: $(READY)  ## see the fault and its repair, as root
+	tests/demo.sh
+
+bench: $(READY)  ## how long things take, as root
+	tests/bench.sh
+
+build: $(READY)  ## the tarball that ships
+	ansible-galaxy collection build --force --output-path .build
+
+clean:  ## all that was made here, .venv included
+	rm -rf .ansible .build .venv
+
+.venv/.ready: tests/setup.sh requirements-dev.txt
+	tests/setup.sh
+	touch $@
+
+# Order-only: seen through the link, the checkout is always newer.
+$(COLLECTION): | .venv/.ready
+	mkdir -p $(@D)
+	ln -sfn ../../../.. $@

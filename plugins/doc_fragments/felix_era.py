@@ -1,0 +1,21 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  felix_era:
+    description:
+      - How the Felix that will work on the endpoint re-attaches, by which the outlook is judged.
+      - V(B) adds, then deletes (Calico 3.28.2 to 3.28.4, 3.29.0 to 3.29.4, 3.30.0). V(C) replaces in
+        place and still compares the hooks (3.28.5, 3.29.5 to 3.29.7, 3.30.1 to 3.30.7). V(D) compares
+        no longer (3.31.0 and later).
+      - V(auto) judges for the strictest, V(B). What is in parity is so for all.
+    type: str
+    choices: [auto, B, C, D]
+    default: auto
+"""
