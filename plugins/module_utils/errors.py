@@ -1,0 +1,41 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors for the person on call. Only a module's main() turns them into ``fail_json``."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class DataplaneError(Exception):
+    """Something failed; the text says what, where, and what to do next."""
+
+
+class Refusal(DataplaneError):
+    """Bad input or a missing precondition: nothing was touched."""
+
+
+class KernelError(DataplaneError):
+    """The kernel refused ``operation`` with ``errno``.
+
+    ``detail`` is the kernel's own explanation where it gave one: netlink's extended
+    acknowledgement, or the verifier's log.
+    """
+
+    def __init__(self, operation: str, number: int, detail: str = "") -> None:
+        self.operation = operation
+        self.errno = number
+        self.detail = detail
+        name = errno.errorcode.get(number, str(number))
+        text = f"{operation}: {name} ({os.strerror(number)})"
+        super().__init__(f"{text}: {detail}" if detail else text)
+
+
+class ProgramRefused(DataplaneError):
+    """The kernel's verifier refused a program; nothing was attached."""
+
+    def __init__(self, text: str, log: str) -> None:
+        super().__init__(f"{text}; nothing was attached. The verifier's log:\n{log}")
+        self.log = log

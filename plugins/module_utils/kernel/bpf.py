@@ -1,0 +1,249 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The few bpf(2) calls that no library offers on every node, by ctypes and nothing else.
+
+libbpf needs 1.3 for TCX, bcc knows no TCX, pyroute2 knows no program id; and an audit must run
+where none of them is installed. Layouts: union bpf_attr, struct bpf_prog_info, struct bpf_map_info
+and struct bpf_link_info of linux/bpf.h, as the kernel keeps them for ever.
+
+Functions that return a file descriptor give it to the caller to close.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from typing import NamedTuple
+
+from ..errors import KernelError
+from ..model import Hook
+
+BPF_PROG_TYPE_SCHED_CLS = 3
+BPF_MAP_TYPE_PROG_ARRAY = 3
+
+_MAP_LOOKUP_ELEM = 1
+_OBJ_PIN = 6
+_OBJ_GET = 7
+_PROG_ATTACH = 8
+_PROG_DETACH = 9
+_PROG_GET_FD_BY_ID = 13
+_MAP_GET_FD_BY_ID = 14
+_OBJ_GET_INFO_BY_FD = 15
+_PROG_QUERY = 16
+_LINK_CREATE = 28
+_LINK_UPDATE = 29
+_LINK_GET_FD_BY_ID = 30
+_LINK_DETACH = 34
+
+_TCX_INGRESS, _TCX_EGRESS = 46, 47
+_BPF_LINK_TYPE_TCX = 11
+_BPF_F_REPLACE = 4
+
+#: __NR_bpf; 280 is asm-generic's.
+_SYSCALL = {"x86_64": 321, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
+_NR_BPF = _SYSCALL.get(os.uname().machine, 280)
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_ulong]
+
+_INFO_SIZE = 256
+_PROG_INFO = struct.Struct("=II8s24xQ4xI8x16s")  # type, id, tag, load time, map count, name
+_MAP_INFO = struct.Struct("=II8xI4x16s")  # type, id, max entries, name
+_LINK_INFO = struct.Struct("=I12xI")  # type, the TCX link's ifindex
+_MOST_IDS = 64
+
+
+class ProgramInfo(NamedTuple):
+    program_id: int
+    type: int
+    name: str
+    tag: str
+    #: Nanoseconds from boot to its load.
+    loaded_at: int
+    map_ids: tuple[int, ...]
+
+
+class MapInfo(NamedTuple):
+    map_id: int
+    type: int
+    name: str
+    max_entries: int
+
+
+_ID, _FD, _BY_FD = struct.Struct("=III"), struct.Struct("=I"), struct.Struct("=IIQ")
+_LOOKUP, _OBJECT, _UPDATE = struct.Struct("=IIQQQ"), struct.Struct("=QII"), struct.Struct("=IIII")
+_QUERY, _ATTACH = struct.Struct("=IIIIQIIQQQQ"), struct.Struct("=IIIIIIQ")
+
+#: One scratch area for all calls: making buffers anew costs as much as the calls themselves, and an
+#: audit makes thousands. A process makes its calls one after the other.
+_attr = ctypes.create_string_buffer(128)
+_attr_address = ctypes.addressof(_attr)
+_ids = (ctypes.c_uint32 * _MOST_IDS)()
+_more_ids = (ctypes.c_uint32 * _MOST_IDS)()
+_ids_address, _more_ids_address = ctypes.addressof(_ids), ctypes.addressof(_more_ids)
+_info = ctypes.create_string_buffer(_INFO_SIZE)
+_info_address = ctypes.addressof(_info)
+
+
+def _bpf(operation: str, command: int, layout: struct.Struct, *values: int) -> int:
+    layout.pack_into(_attr, 0, *values)
+    result: int = _syscall(_NR_BPF, command, _attr_address, layout.size)
+    if result < 0:
+        raise KernelError(operation, ctypes.get_errno())
+    return result
+
+
+def _path(path: str) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(os.fsencode(path))
+
+
+def _name(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
+
+
+# --- programs and maps ----------------------------------------------------------------------------
+
+
+def program_fd(program_id: int) -> int:
+    """:raises KernelError: ENOENT where the program is gone, EPERM without CAP_SYS_ADMIN."""
+    return _bpf("open a program by its id", _PROG_GET_FD_BY_ID, _ID, program_id, 0, 0)
+
+
+def _read_info(fd: int) -> None:
+    _bpf("read an object's info", _OBJ_GET_INFO_BY_FD, _BY_FD, fd, _INFO_SIZE, _info_address)
+
+
+def program_info(fd: int) -> ProgramInfo:
+    """:raises KernelError: EINVAL where ``fd`` is no BPF object."""
+    ctypes.memset(_info_address, 0, _INFO_SIZE)
+    struct.pack_into("=IQ", _info, 52, _MOST_IDS, _ids_address)
+    _read_info(fd)
+    kind, program_id, tag, loaded_at, maps, name = _PROG_INFO.unpack_from(_info)
+    return ProgramInfo(
+        program_id, kind, _name(name), tag.hex(), loaded_at, tuple(_ids[: min(maps, _MOST_IDS)])
+    )
+
+
+def program_info_by_id(program_id: int) -> ProgramInfo:
+    fd = program_fd(program_id)
+    try:
+        return program_info(fd)
+    finally:
+        os.close(fd)
+
+
+def map_fd(map_id: int) -> int:
+    return _bpf("open a map by its id", _MAP_GET_FD_BY_ID, _ID, map_id, 0, 0)
+
+
+def map_info(fd: int) -> MapInfo:
+    ctypes.memset(_info_address, 0, _INFO_SIZE)
+    _read_info(fd)
+    kind, map_id, max_entries, name = _MAP_INFO.unpack_from(_info)
+    return MapInfo(map_id, kind, _name(name), max_entries)
+
+
+def prog_array_is_empty(fd: int, max_entries: int) -> bool:
+    """Whether no index of a program array holds a program."""
+    for index in range(max_entries):
+        _ids[0] = index
+        try:
+            _bpf(
+                "look a program array up", _MAP_LOOKUP_ELEM, _LOOKUP,
+                fd, 0, _ids_address, _more_ids_address, 0,
+            )  # fmt: skip
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        else:
+            return False
+    return True
+
+
+# --- pins -----------------------------------------------------------------------------------------
+
+
+def pin(fd: int, path: str) -> None:
+    """:raises KernelError: EEXIST, ENOENT (no such directory), EPERM (not on a bpffs)."""
+    name = _path(path)
+    _bpf(f"pin at {path}", _OBJ_PIN, _OBJECT, ctypes.addressof(name), fd, 0)
+
+
+def open_pin(path: str) -> int:
+    """:raises KernelError: ENOENT, or EACCES where the file is no BPF object."""
+    name = _path(path)
+    return _bpf(f"open the pin {path}", _OBJ_GET, _OBJECT, ctypes.addressof(name), 0, 0)
+
+
+# --- TCX ------------------------------------------------------------------------------------------
+
+
+def _tcx(hook: Hook) -> int:
+    return _TCX_INGRESS if hook is Hook.INGRESS else _TCX_EGRESS
+
+
+def tcx_programs(ifindex: int, hook: Hook) -> list[tuple[int, int]]:
+    """(program id, link id or 0) of each TCX program at a hook, in the order in which they run.
+
+    Asked in the caller's network namespace.
+
+    :raises KernelError: EINVAL where the kernel has no TCX (before 6.6), EPERM without
+        CAP_NET_ADMIN, ENODEV where the interface is gone.
+    """
+    _bpf(
+        "query TCX", _PROG_QUERY, _QUERY,
+        ifindex, _tcx(hook), 0, 0, _ids_address, _MOST_IDS, 0,
+        0, _more_ids_address, 0, 0,
+    )  # fmt: skip
+    count = struct.unpack_from("=I", _attr, 24)[0]
+    return list(zip(_ids[:count], _more_ids[:count]))
+
+
+def tcx_attach(ifindex: int, hook: Hook, fd: int, replace_fd: int = 0) -> None:
+    """Attach without a link, so that it stays; or swap ``replace_fd``'s program in place."""
+    flags = _BPF_F_REPLACE if replace_fd else 0
+    _bpf(
+        f"attach TCX at {hook.value}", _PROG_ATTACH, _ATTACH,
+        ifindex, fd, _tcx(hook), flags, replace_fd, 0, 0,
+    )  # fmt: skip
+
+
+def tcx_detach(ifindex: int, hook: Hook, fd: int) -> None:
+    """Detach a program that was attached without a link."""
+    _bpf(
+        f"detach TCX at {hook.value}", _PROG_DETACH, _ATTACH,
+        ifindex, fd, _tcx(hook), 0, 0, 0, 0,
+    )  # fmt: skip
+
+
+def tcx_link(ifindex: int, hook: Hook, fd: int) -> int:
+    """A new link's fd; closing it detaches unless it was pinned."""
+    return _bpf(
+        f"create a TCX link at {hook.value}", _LINK_CREATE, _ATTACH,
+        fd, ifindex, _tcx(hook), 0, 0, 0, 0,
+    )  # fmt: skip
+
+
+def link_fd(link_id: int) -> int:
+    return _bpf("open a link by its id", _LINK_GET_FD_BY_ID, _ID, link_id, 0, 0)
+
+
+def link_update(fd: int, new_program_fd: int) -> None:
+    """Swap the link's program in one step."""
+    _bpf("update a link", _LINK_UPDATE, _UPDATE, fd, new_program_fd, 0, 0)
+
+
+def link_detach(fd: int) -> None:
+    _bpf("detach a link", _LINK_DETACH, _FD, fd)
+
+
+def tcx_link_ifindex(fd: int) -> int | None:
+    """The interface that a TCX link is attached to; 0 where it is dead, None for another link."""
+    ctypes.memset(_info_address, 0, _INFO_SIZE)
+    _read_info(fd)
+    kind, ifindex = _LINK_INFO.unpack_from(_info)
+    return ifindex if kind == _BPF_LINK_TYPE_TCX else None

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entering a network namespace, by setns(2).
+
+Not pyroute2's NetNS: an audit must run where it is not installed, and os.setns needs Python 3.12.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import Refusal
+
+_CLONE_NEWNET = 0x40000000
+_NAMED = "/run/netns"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def path_of(netns: str) -> str:
+    """The file of a namespace given by its name (as ``ip netns`` knows it) or by its path."""
+    return netns if "/" in netns else os.path.join(_NAMED, netns)
+
+
+@contextmanager
+def entered(netns: str | None) -> Iterator[None]:
+    """Run the body in ``netns``; None is the namespace that the caller is in.
+
+    :raises Refusal: where there is no such namespace, or it may not be entered.
+    """
+    if netns is None:
+        yield
+        return
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(path_of(netns))
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
+def _enter(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refusal(f"cannot open the network namespace {path}: {error.strerror}") from None
+    try:
+        _setns(fd)
+    except OSError as error:
+        reason = f"{error.strerror}; entering one needs root (CAP_SYS_ADMIN)"
+        raise Refusal(f"cannot enter the network namespace {path}: {reason}") from None
+    finally:
+        os.close(fd)
+
+
+def _setns(fd: int) -> None:
+    if _libc.setns(fd, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

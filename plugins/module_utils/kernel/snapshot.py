@@ -1,0 +1,259 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One snapshot of all wanted interfaces, as endpoints.
+
+Links and qdiscs are read once for all; then each wanted interface's hooks, filters and TCX
+programs. Reading needs no privilege but for TCX and for looking into programs; what could not be
+read is named in ``Snapshot.unread``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from ..errors import KernelError
+from ..model import (
+    ETH_P_ALL,
+    Attachment,
+    Attachments,
+    AttachType,
+    DeadPin,
+    EmptyProgArray,
+    Endpoint,
+    Hook,
+    Qdisc,
+    named_by_calico,
+)
+from . import bpf
+from .netlink import RawFilter, TcSocket
+
+#: felix/bpf/bpfdefs/defs.go at v3.31.0: TcxPinDir; a pin is IFACE (without dots) _ HOOK.
+TCX_PINS = "/sys/fs/bpf/tcx"
+_HOOKS = (Hook.INGRESS, Hook.EGRESS)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """``vanished``: interfaces that went while they were read. ``unread``: what, and why not."""
+
+    endpoints: tuple[Endpoint, ...]
+    vanished: tuple[str, ...] = ()
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def matching(names: Iterable[str], wanted: Iterable[str], exclude: Iterable[str]) -> list[str]:
+    """The names that match a shell glob of ``wanted`` and none of ``exclude``, sorted."""
+    wanted, exclude = tuple(wanted), tuple(exclude)
+    return sorted(
+        name
+        for name in names
+        if any(fnmatchcase(name, glob) for glob in wanted)
+        and not any(fnmatchcase(name, glob) for glob in exclude)
+    )
+
+
+class Reader:
+    """Reads snapshots in the network namespace in which it was made, which must be the caller's."""
+
+    def __init__(
+        self, tc: TcSocket, *, look_into_programs: bool = True, tcx_pins: str = TCX_PINS
+    ) -> None:
+        """:param look_into_programs: also see whether the programs' program arrays are empty."""
+        self._tc = tc
+        self._look_into_programs = look_into_programs
+        self._tcx_pins = tcx_pins
+        self._unread: dict[str, str] = {}
+        self._has_tcx = True
+        self._may_open_programs = True
+        self._empty: dict[int, tuple[str, bool]] = {}
+
+    def read(self, wanted: Iterable[str], exclude: Iterable[str] = ()) -> Snapshot:
+        """:raises KernelError: EINTR where the links would not hold still."""
+        self._unread = {}
+        self._empty = {}
+        links = self._tc.links()
+        qdiscs = self._tc.clsact_qdiscs()
+        names = matching(links, wanted, exclude)
+        pins = self._pins()
+        endpoints = [
+            self._endpoint(name, links[name], qdiscs.get(links[name], Qdisc.NONE), pins)
+            for name in names
+        ]
+        vanished = self._vanished(endpoints)
+        kept = tuple(e for e in endpoints if e.interface not in vanished)
+        return Snapshot(kept, tuple(sorted(vanished)), self._unread)
+
+    def hook(self, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
+        """What is attached at one hook of an interface with ``qdisc`` now, without load times."""
+        tcx = self._tcx(ifindex, hook)
+        if qdisc is Qdisc.CLSACT or (qdisc is Qdisc.INGRESS and hook is Hook.INGRESS):
+            return tcx + self._filters(ifindex, hook)
+        # Asked for egress, an ingress qdisc would answer with its ingress filters.
+        return tcx
+
+    def _endpoint(self, name: str, ifindex: int, qdisc: Qdisc, pins: dict[str, str]) -> Endpoint:
+        ingress = self._with_load_times(self.hook(ifindex, qdisc, Hook.INGRESS))
+        egress = self._with_load_times(self.hook(ifindex, qdisc, Hook.EGRESS))
+        dead = self._dead_pins(name, pins) if pins else ()
+        empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
+        return Endpoint(name, ifindex, qdisc, ingress, egress, dead, empty)
+
+    def _vanished(self, endpoints: list[Endpoint]) -> set[str]:
+        """Interfaces that look bare because they went, or came back as others, meanwhile.
+
+        The dump of an interface that is gone is empty and no error, so a bare hook is believed
+        only of an interface that is still the same one.
+        """
+        if all(e.ingress and e.egress for e in endpoints):
+            return set()
+        links = self._tc.links()
+        return {e.interface for e in endpoints if links.get(e.interface) != e.ifindex}
+
+    # --- filters ------------------------------------------------------------------------------
+
+    def _filters(self, ifindex: int, hook: Hook) -> Attachments:
+        return tuple([self.attachment(f) for f in self._tc.filters(ifindex, hook)])
+
+    def attachment(self, raw: RawFilter) -> Attachment:
+        priority, protocol, handle, kind, chain, program_id, name, tag, direct_action = raw
+        ours = kind == "bpf" and (named_by_calico(name) or self._program_is_ours(program_id))
+        return Attachment(
+            AttachType.TC, priority, handle, program_id, name, tag, direct_action, ours,
+            kind, protocol, chain,
+        )  # fmt: skip
+
+    def _program_is_ours(self, program_id: int) -> bool:
+        """A filter of another name that carries a program of Calico's.
+
+        ``tc filter show`` prints both names and Felix up to 3.30 looks for its own in the line.
+        """
+        info = self._program(program_id)
+        return info is not None and named_by_calico(info.name)
+
+    def _with_load_times(self, attachments: Attachments) -> Attachments:
+        """Load times tell generations apart; only where several of ours meet is that a question."""
+        if sum(1 for a in attachments if a.ours) < 2:
+            return attachments
+        return tuple(self._with_load_time(a) if a.ours else a for a in attachments)
+
+    def _with_load_time(self, a: Attachment) -> Attachment:
+        info = self._program(a.program_id)
+        return a if info is None else a._replace(loaded_at=info.loaded_at)
+
+    def _program(self, program_id: int) -> bpf.ProgramInfo | None:
+        """What the kernel tells of a program; None where it is gone or we may not ask."""
+        if not program_id or not self._may_open_programs:
+            return None
+        try:
+            return bpf.program_info_by_id(program_id)
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            self._may_open_programs = False
+            self._unread["programs"] = str(error)
+            return None
+
+    # --- TCX ----------------------------------------------------------------------------------
+
+    def _tcx(self, ifindex: int, hook: Hook) -> Attachments:
+        if not self._has_tcx:
+            return ()
+        try:
+            found = bpf.tcx_programs(ifindex, hook)
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                return ()
+            self._has_tcx = False
+            if error.errno != errno.EINVAL:
+                self._unread["tcx"] = str(error)
+            return ()
+        return tuple(self._tcx_attachment(*ids) for ids in found)
+
+    def _tcx_attachment(self, program_id: int, link_id: int) -> Attachment:
+        info = self._program(program_id)
+        name = info.name if info else ""
+        return Attachment(
+            AttachType.TCX, 0, 0, program_id, name, info.tag if info else "", True,
+            named_by_calico(name), "bpf", ETH_P_ALL, 0, link_id,
+        )  # fmt: skip
+
+    def _pins(self) -> dict[str, str]:
+        """Felix's TCX pins: file name to path. No bpffs, or no such folder: none."""
+        try:
+            return {name: os.path.join(self._tcx_pins, name) for name in os.listdir(self._tcx_pins)}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self._unread["pins"] = f"list {self._tcx_pins}: {error.strerror}"
+            return {}
+
+    def _dead_pins(self, interface: str, pins: dict[str, str]) -> tuple[DeadPin, ...]:
+        dead = []
+        for hook in _HOOKS:
+            path = pins.get(f"{interface.replace('.', '')}_{hook.value}")
+            if path and self.link_is_dead(path):
+                dead.append(DeadPin(hook, path))
+        return tuple(dead)
+
+    def link_is_dead(self, path: str) -> bool:
+        try:
+            fd = bpf.open_pin(path)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                self._unread["pins"] = str(error)
+            return False
+        try:
+            return bpf.tcx_link_ifindex(fd) == 0
+        finally:
+            os.close(fd)
+
+    # --- program arrays -----------------------------------------------------------------------
+
+    def _empty_prog_arrays(
+        self, ingress: Attachments, egress: Attachments
+    ) -> tuple[EmptyProgArray, ...]:
+        if not self._may_open_programs:
+            return ()
+        found = []
+        for hook, attachments in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
+            for a in attachments:
+                if a.ours and a.enforces:
+                    found += self._empty_of(hook, a.program_id)
+                    break
+        return tuple(found)
+
+    def _empty_of(self, hook: Hook, program_id: int) -> list[EmptyProgArray]:
+        info = self._program(program_id)
+        if info is None:
+            return []
+        for map_id in info.map_ids:
+            if map_id not in self._empty:
+                self._empty[map_id] = _empty_prog_array(map_id)
+        return [
+            EmptyProgArray(hook, program_id, map_id, self._empty[map_id][0])
+            for map_id in info.map_ids
+            if self._empty[map_id][1]
+        ]
+
+
+def _empty_prog_array(map_id: int) -> tuple[str, bool]:
+    """(name, whether it is a program array without any program)"""
+    try:
+        fd = bpf.map_fd(map_id)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return "", False
+        raise
+    try:
+        info = bpf.map_info(fd)
+        empty = info.type == bpf.BPF_MAP_TYPE_PROG_ARRAY and bpf.prog_array_is_empty(
+            fd, info.max_entries
+        )
+        return info.name, empty
+    finally:
+        os.close(fd)

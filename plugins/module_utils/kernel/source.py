@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compiling one program from C on the node, with BCC.
+
+BCC is the distribution's python3-bpfcc (PyPI's ``bcc`` is another project), so it is there only for
+the distribution's own interpreter, and it needs the running kernel's headers.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import ProgramRefused, Refusal
+
+try:
+    from bcc import BPF
+except ImportError:
+    BPF = None
+    _MISSING = traceback.format_exc()
+
+
+def load(text_or_path: str, function: str) -> int:
+    """Compile C text, or the C file at an absolute path, and load ``function`` as a classifier.
+
+    :returns: the program's fd, the caller's to close.
+    :raises Refusal: BCC is not there, no such file, or the text does not compile.
+    :raises ProgramRefused: where the kernel refuses the program, with the verifier's log.
+    """
+    if BPF is None:
+        raise Refusal(
+            "`source` needs BCC for the interpreter that runs this module: install the "
+            "distribution's python3-bpfcc and the running kernel's headers, and set "
+            f"ansible_python_interpreter to /usr/bin/python3\n{_MISSING}"
+        )
+    said: list[str] = []
+    try:
+        with _stderr_into(said):
+            compiled = BPF(text=_text(text_or_path))
+    except Exception as error:
+        raise Refusal(
+            f"source does not compile: {error}\n{''.join(said)}"
+            "(BCC needs the running kernel's headers, in /lib/modules/VERSION/build)"
+        ) from error
+    try:
+        with _stderr_into(said):
+            return os.dup(compiled.load_func(function, BPF.SCHED_CLS).fd)
+    except Exception as error:
+        log = "".join(said)
+        raise ProgramRefused(f"function {function} can't be loaded: {error}", log) from error
+    finally:
+        compiled.cleanup()
+
+
+def _text(text_or_path: str) -> str:
+    if not os.path.isabs(text_or_path):
+        return text_or_path
+    try:
+        with open(text_or_path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise Refusal(f"source: {text_or_path}: {error.strerror}") from None
+
+
+@contextmanager
+def _stderr_into(said: list[str]) -> Iterator[None]:
+    """Keep what BCC's C++ side writes to file descriptor 2: the compiler's and verifier's words."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            said.append(file.read().decode(errors="backslashreplace"))

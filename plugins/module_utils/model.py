@@ -1,0 +1,270 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of the collection: what is attached at an endpoint's hooks, and what may be said of it.
+
+No I/O. Whatever crosses from one layer to another is one of these types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+ETH_P_ALL = 0x0003
+#: The first priority that the kernel picks by itself, and so the one Felix's first filter gets
+#: (net/sched/cls_api.c, tcf_auto_prio: 0xC0000000 >> 16).
+FIRST_AUTO_PRIORITY = 49152
+
+#: What Felix looks for in a filter's name (felix/bpf/tc/attach.go, v3.24 to v3.32): the kernel cuts
+#: the program's name, cali_tc_preamble, at 15 characters; releases up to 3.26 used calico_*.
+PREAMBLE = "cali_tc_preambl"
+LEGACY = "calico"
+
+
+class Hook(str, Enum):
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+    @property
+    def other(self) -> Hook:
+        return Hook.EGRESS if self is Hook.INGRESS else Hook.INGRESS
+
+
+class AttachType(str, Enum):
+    TC = "tc"
+    TCX = "tcx"
+
+
+class Qdisc(str, Enum):
+    """What sits at an interface's ffff: handle; an ``ingress`` qdisc keeps clsact out."""
+
+    CLSACT = "clsact"
+    INGRESS = "ingress"
+    NONE = "none"
+
+
+class Era(str, Enum):
+    """How a Calico release re-attaches (see outlook.py for each algorithm).
+
+    B: 3.28.2-3.28.4, 3.29.0-3.29.4, 3.30.0. C: 3.28.5, 3.29.5-3.29.7, 3.30.1-3.30.7.
+    D: 3.31.0 and later with bpfAttachType TC.
+    """
+
+    B = "B"
+    C = "C"
+    D = "D"
+
+
+class Outlook(str, Enum):
+    """What Felix's next passes will make of an endpoint if nobody else touches it."""
+
+    OK = "ok"
+    HEALS = "heals"
+    STUCK = "stuck"
+
+
+class Verdict(str, Enum):
+    CONSISTENT = "consistent"
+    DRIFTED = "drifted"
+    REPAIRED = "repaired"
+    CONTENDED = "contended"
+    VANISHED = "vanished"
+    UNMANAGED = "unmanaged"
+
+
+class Severity(str, Enum):
+    """``drift`` counts for the verdict; a ``notice`` is told and changes no verdict."""
+
+    DRIFT = "drift"
+    NOTICE = "notice"
+
+
+class Code(str, Enum):
+    """Every deviation that a finding can name; parity.py says when and why."""
+
+    MISSING_CLSACT = "missing_clsact"
+    INGRESS_QDISC = "ingress_qdisc"
+    MISSING_PROGRAM = "missing_program"
+    HANDLE_MISMATCH = "handle_mismatch"
+    PRIORITY_MISMATCH = "priority_mismatch"
+    PRIORITY_TAKEN = "priority_taken"
+    WRONG_PROTOCOL = "wrong_protocol"
+    WRONG_CHAIN = "wrong_chain"
+    DUPLICATE_PROGRAM = "duplicate_program"
+    LEGACY_PROGRAM = "legacy_program"
+    NOT_DIRECT_ACTION = "not_direct_action"
+    MIXED_ATTACH_TYPES = "mixed_attach_types"
+    DEAD_PIN = "dead_pin"
+    FOREIGN_FILTER_FIRST = "foreign_filter_first"
+    STALE_PROGRAM = "stale_program"
+    EMPTY_PROG_ARRAY = "empty_prog_array"
+
+
+class Action(str, Enum):
+    ADD = "add"
+    DELETE = "delete"
+    UNPIN = "unpin"
+
+
+class Slot(NamedTuple):
+    """Where a filter sits in chain 0 of a hook: what Felix compares between the hooks."""
+
+    priority: int
+    handle: int
+
+    def __str__(self) -> str:
+        return f"pref {self.priority} handle {self.handle}"
+
+
+class Attachment(NamedTuple):
+    """One cls filter, or one TCX program, at a hook.
+
+    A NamedTuple, not a dataclass: an audit makes thousands, and a frozen dataclass costs five
+    times as much to build on the Pythons that nodes have.
+    """
+
+    attach_type: AttachType
+    #: 0 for TCX, which knows neither priority nor handle.
+    priority: int
+    handle: int
+    #: 0 where the kernel names none (a filter that is not cls_bpf).
+    program_id: int
+    #: The filter's own name (TCA_BPF_NAME), by which Felix finds it; for TCX the program's name.
+    name: str
+    tag: str
+    direct_action: bool
+    ours: bool
+    #: The classifier: "bpf", or what a stranger uses (u32, flower, matchall, ...).
+    kind: str = "bpf"
+    protocol: int = ETH_P_ALL
+    chain: int = 0
+    #: 0 for a filter, and for a TCX program attached without a link.
+    link_id: int = 0
+    #: Nanoseconds from boot to the program's load; 0 where it was not asked for.
+    loaded_at: int = 0
+
+    @property
+    def slot(self) -> Slot:
+        return Slot(self.priority, self.handle)
+
+    @property
+    def legacy(self) -> bool:
+        return self.ours and PREAMBLE not in self.name and LEGACY in self.name
+
+    @property
+    def runs(self) -> bool:
+        """Packets meet it: TCX always, a filter in chain 0 (nothing of Calico's goes to another)."""
+        return self.attach_type is AttachType.TCX or self.chain == 0
+
+    @property
+    def enforces(self) -> bool:
+        """Its return code decides the packet (without direct-action it is only a class id)."""
+        return self.runs and self.direct_action
+
+    def __str__(self) -> str:
+        if self.attach_type is AttachType.TCX:
+            return f"tcx {self.name} id {self.program_id}"
+        chain = f" chain {self.chain}" if self.chain else ""
+        protocol = "" if self.protocol == ETH_P_ALL else f" protocol 0x{self.protocol:04x}"
+        if self.kind != "bpf":
+            return f"{self.kind} filter at {self.slot}{chain}{protocol}"
+        action = " direct-action" if self.direct_action else ""
+        return f"{self.name} id {self.program_id} at {self.slot}{chain}{protocol}{action}"
+
+
+Attachments = tuple[Attachment, ...]
+
+
+class DeadPin(NamedTuple):
+    """A pinned TCX link that is attached to nothing any more."""
+
+    hook: Hook
+    path: str
+
+
+class EmptyProgArray(NamedTuple):
+    """A program array without any entry, which an attached program jumps through."""
+
+    hook: Hook
+    program_id: int
+    map_id: int
+    map_name: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An interface with what is attached at its hooks, each in the order of the kernel's dump.
+
+    TCX programs stand before filters, as they run.
+    """
+
+    interface: str
+    ifindex: int
+    qdisc: Qdisc
+    ingress: Attachments = ()
+    egress: Attachments = ()
+    dead_pins: tuple[DeadPin, ...] = ()
+    empty_prog_arrays: tuple[EmptyProgArray, ...] = ()
+
+    def at(self, hook: Hook) -> Attachments:
+        return self.ingress if hook is Hook.INGRESS else self.egress
+
+    @property
+    def has_ours(self) -> bool:
+        return any(a.ours for a in self.ingress) or any(a.ours for a in self.egress)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an endpoint is judged against. ``attach_type`` None: whichever it uses."""
+
+    era: Era = Era.B
+    attach_type: AttachType | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    code: Code
+    hook: Hook | None
+    message: str
+    severity: Severity = Severity.DRIFT
+    repairable: bool = False
+
+
+class Step(NamedTuple):
+    """One kernel write of a plan. It names exactly what it touches."""
+
+    action: Action
+    hook: Hook
+    #: The filter that comes or goes; for ``unpin`` None.
+    filter: Attachment | None
+    path: str = ""
+
+    def __str__(self) -> str:
+        what = str(self.filter) if self.filter is not None else self.path
+        return f"{self.action.value} {self.hook.value} {what}"
+
+
+Plan = tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that can be said of one endpoint from one snapshot."""
+
+    findings: tuple[Finding, ...]
+    plan: Plan
+    outlook: Outlook
+    #: What Felix would log after ``error=``'s sentence; None unless the outlook is ``stuck``.
+    felix_message: str | None = None
+
+    @property
+    def drifted(self) -> bool:
+        return any(f.severity is Severity.DRIFT for f in self.findings)
+
+
+def named_by_calico(name: str) -> bool:
+    """The rule by which Felix itself tells its filters from others'."""
+    return PREAMBLE in name or LEGACY in name

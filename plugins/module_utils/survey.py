@@ -1,0 +1,132 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at many endpoints, waiting out what is only passing, and repairing what is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .errors import DataplaneError
+from .kernel.netlink import TcSocket
+from .kernel.snapshot import Reader, Snapshot
+from .model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
+from .parity import apply_plan, judge
+from .repair import Outcome, Repairer
+
+
+class Deed(Enum):
+    """What becomes of a drifted endpoint. ``PREDICT`` repairs the model of it, for check mode."""
+
+    AUDIT = "audit"
+    PREDICT = "predict"
+    REPAIR = "repair"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to look at and what to do. ``interfaces`` and ``exclude`` are names or shell globs."""
+
+    interfaces: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    deed: Deed = Deed.AUDIT
+    #: Seconds before a second look confirms a first one; 0 looks once.
+    settle: float = 1.0
+    retries: int = 3
+    #: Take a bare endpoint for a broken one even where no endpoint shows any trace of Calico.
+    managed: bool = False
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``error`` stopped the repairs; the outcomes tell what was done until then."""
+
+    outcomes: tuple[Outcome, ...]
+    unread: dict[str, str] = field(default_factory=dict)
+    error: DataplaneError | None = None
+
+
+def survey(
+    order: Order, tc: TcSocket, reader: Reader, sleep: Callable[[float], None] = time.sleep
+) -> Survey:
+    """Judge every wanted endpoint, look again at the suspects, and repair where ordered to.
+
+    :raises KernelError: where the snapshot can't be read.
+    """
+    snapshot = reader.read(order.interfaces, order.exclude)
+    gone = [_vanished(name) for name in snapshot.vanished]
+    if not _managed(order, snapshot):
+        return Survey(tuple(map(_unmanaged, snapshot.endpoints)) + tuple(gone), snapshot.unread)
+    judged = {e.interface: (e, judge(e, order.policy)) for e in snapshot.endpoints}
+    suspects = {name: e.ifindex for name, (e, j) in judged.items() if j.drifted or j.plan}
+    if suspects and order.settle > 0:
+        sleep(order.settle)
+        judged.update(_second_look(order, reader, suspects))
+        for name, ifindex in suspects.items():
+            if name not in judged or judged[name][0].ifindex != ifindex:
+                judged.pop(name, None)
+                gone.append(_vanished(name))
+    repairer = Repairer(tc, reader, order.policy, order.retries, sleep)
+    outcomes, error = _act(order, list(judged.values()), repairer)
+    return Survey(tuple(outcomes + gone), snapshot.unread, error)
+
+
+def _managed(order: Order, snapshot: Snapshot) -> bool:
+    """Whether Calico's BPF dataplane is here at all: no program of its on any endpoint means no."""
+    if order.managed or order.policy.attach_type is not None:
+        return True
+    return any(e.has_ours for e in snapshot.endpoints)
+
+
+def _second_look(
+    order: Order, reader: Reader, suspects: dict[str, int]
+) -> dict[str, tuple[Endpoint, Judgement]]:
+    again = reader.read(suspects)
+    return {e.interface: (e, judge(e, order.policy)) for e in again.endpoints}
+
+
+def _act(
+    order: Order, judged: list[tuple[Endpoint, Judgement]], repairer: Repairer
+) -> tuple[list[Outcome], DataplaneError | None]:
+    outcomes: list[Outcome] = []
+    for endpoint, judgement in judged:
+        if order.deed is Deed.AUDIT or not judgement.plan:
+            outcomes.append(_as_seen(endpoint, judgement))
+            continue
+        if order.deed is Deed.PREDICT:
+            outcomes.append(_predicted(endpoint, judgement, order.policy))
+            continue
+        try:
+            outcomes.append(repairer.repair(endpoint, judgement))
+        except DataplaneError as error:
+            outcomes.append(_as_seen(endpoint, judgement))
+            return outcomes, error
+    return outcomes, None
+
+
+def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:
+    verdict = Verdict.DRIFTED if judgement.drifted else Verdict.CONSISTENT
+    return Outcome(verdict, endpoint, judgement, endpoint, judgement)
+
+
+def _predicted(endpoint: Endpoint, judgement: Judgement, policy: Policy) -> Outcome:
+    """What a repair that nobody disturbs makes of it, by the rules that the repair itself obeys."""
+    end = apply_plan(endpoint, judgement.plan)
+    left = judge(end, policy)
+    verdict = Verdict.DRIFTED if left.drifted else Verdict.REPAIRED
+    return Outcome(verdict, endpoint, judgement, end, left, judgement.plan)
+
+
+def _unmanaged(endpoint: Endpoint) -> Outcome:
+    nothing = Judgement((), (), Outlook.OK)
+    return Outcome(Verdict.UNMANAGED, endpoint, nothing, endpoint, nothing)
+
+
+def _vanished(name: str) -> Outcome:
+    bare = Endpoint(name, 0, Qdisc.NONE)
+    nothing = Judgement((), (), Outlook.OK)
+    return Outcome(Verdict.VANISHED, bare, nothing, None, None)
