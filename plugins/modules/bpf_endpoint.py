@@ -1,0 +1,287 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bpf_endpoint
+short_description: Bring one Calico endpoint to consistency, or attach and detach its programs
+version_added: 0.1.0
+description:
+  - Looks after both hooks of one workload interface, given by its name or by its pod.
+  - By default it repairs the endpoint in place, as dataplane.calico_bpf.qdisc_consistency does.
+  - Where a hook has no program at all there is nothing to copy; O(state=attached) puts a program of
+    the caller's there.
+options:
+  interface:
+    description: The interface. Give either this, or O(namespace) and O(pod).
+    type: str
+  namespace:
+    description: The namespace of the pod whose interface is meant.
+    type: str
+  pod:
+    description: >-
+      The pod whose interface is meant. Calico derives the interface's name from namespace and pod;
+      a pod in another network plugin's hands has none such.
+    type: str
+  interface_prefix:
+    description: What the names of Calico's workload interfaces begin with (C(FELIX_INTERFACEPREFIX)).
+    type: str
+    default: cali
+  state:
+    description:
+      - V(consistent) repairs in place what can be repaired.
+      - V(attached) attaches the programs of O(ingress) and O(egress), and leaves a hook that is not
+        given alone.
+      - V(absent) detaches every program of Calico's from both hooks. No policy is enforced then,
+        until Felix re-attaches. What is not Calico's stays, and so does the clsact qdisc.
+    type: str
+    choices: [consistent, attached, absent]
+    default: consistent
+  ingress:
+    description: The program for ingress, with O(state=attached).
+    type: dict
+    suboptions: &program
+      object:
+        description: An ELF object on the node, loaded with its libbpf (C(libbpf.so.1)).
+        type: path
+      program:
+        description: Which program of O(ingress.object); not needed if it holds just one.
+        type: str
+      pinned:
+        description: A pinned program, by the path of its pin.
+        type: path
+      program_id:
+        description: A running program, by its id.
+        type: int
+      source:
+        description: >-
+          A program in BPF C, as text or by the absolute path of a file on the node, compiled there by
+          BCC (C(python3-bpfcc) and the headers of the running kernel).
+        type: str
+      function:
+        description: Which function of O(ingress.source).
+        type: str
+      priority:
+        description: The priority (pref) of the filter. Has no meaning for TCX.
+        type: int
+        default: 49152
+      handle:
+        description: >-
+          The handle of the filter. By default that of the filter that is there under this name, else
+          V(1).
+        type: int
+      attach_type:
+        description: Attach a filter to the clsact qdisc (V(tc)), or a TCX program (V(tcx), kernel 6.6).
+        type: str
+        choices: [tc, tcx]
+        default: tc
+      name:
+        description: >-
+          The name of the filter; for TCX, by which name of a program to find what is there. By
+          default the name of the program and its id, as libbpf writes it.
+        type: str
+      pin:
+        description: >-
+          Pin the program here (V(tc)), or the link that holds it (V(tcx)). A TCX program without one
+          is attached without a link and stays until it is detached.
+        type: path
+  egress:
+    description: The program for egress, with O(state=attached).
+    type: dict
+    suboptions: *program
+  attach_type:
+    description: How the endpoint is meant to be attached. V(auto) takes what it uses.
+    type: str
+    choices: [auto, tc, tcx]
+    default: auto
+  settle:
+    description: Seconds before a second look confirms what looked wrong; V(0) looks once.
+    type: float
+    default: 1.0
+  retries:
+    description: How often the endpoint is planned anew when someone else writes to it meanwhile.
+    type: int
+    default: 3
+extends_documentation_fragment:
+  - dataplane.calico_bpf.attributes
+  - dataplane.calico_bpf.attributes.actiongroup
+  - dataplane.calico_bpf.felix_era
+  - dataplane.calico_bpf.netns
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+requirements:
+  - for O(state=attached) those of dataplane.calico_bpf.bpf_tc_program
+notes:
+  - It needs root.
+seealso:
+  - module: dataplane.calico_bpf.bpf_tc_program
+  - module: dataplane.calico_bpf.qdisc_consistency
+author:
+  - The dataplane.calico_bpf contributors (@dataplane)
+"""
+
+EXAMPLES = r"""
+- name: Mend the endpoint of one pod, on the node where it runs
+  dataplane.calico_bpf.bpf_endpoint:
+    namespace: shop
+    pod: cart-7d4b9c5f6-x2x7k
+
+# On the command line, by the interface that Felix names in its log:
+#   ansible node1 -b -m dataplane.calico_bpf.bpf_endpoint -a interface=cali0123456789a --diff
+
+- name: Close a bare egress hook until Felix is back
+  dataplane.calico_bpf.bpf_endpoint:
+    interface: cali0123456789a
+    state: attached
+    egress:
+      object: /opt/bpf/drop_all.o
+      program: cali_tc_preamble
+
+# In AWX, with namespace and pod from the job template's survey:
+- name: Mend the endpoint that the survey names
+  dataplane.calico_bpf.bpf_endpoint:
+    namespace: "{{ survey_namespace }}"
+    pod: "{{ survey_pod }}"
+    felix_era: C
+"""
+
+RETURN = r"""
+interface:
+  description: The interface.
+  returned: success
+  type: str
+  sample: cali0123456789a
+before:
+  description: >-
+    The endpoint as it was: RV(before.interface), RV(before.ifindex), RV(before.qdisc),
+    RV(before.ingress) and RV(before.egress), as in dataplane.calico_bpf.qdisc_consistency.
+  returned: success
+  type: dict
+  contains: &endpoint
+    interface:
+      description: The interface.
+      type: str
+    ifindex:
+      description: The interface's index.
+      type: int
+    qdisc:
+      description: V(clsact), V(ingress) or V(none).
+      type: str
+    ingress:
+      description: The attachments at ingress.
+      type: list
+      elements: dict
+    egress:
+      description: The attachments at egress.
+      type: list
+      elements: dict
+  sample: {}
+after:
+  description: The endpoint as it is now, or would be but for check mode; null where it vanished.
+  returned: success
+  type: dict
+  contains: *endpoint
+  sample: {}
+verdict:
+  description: As in dataplane.calico_bpf.qdisc_consistency.
+  returned: with O(state=consistent)
+  type: str
+  sample: repaired
+outlook:
+  description: What Felix's next passes will make of the endpoint as it stands.
+  returned: with O(state=consistent)
+  type: str
+  sample: ok
+felix_message:
+  description: The line that Felix would log, without its C(wepID).
+  returned: when the outlook is V(stuck)
+  type: str
+findings:
+  description: What was found, before any repair.
+  returned: with O(state=consistent)
+  type: list
+  elements: dict
+plan:
+  description: The steps that mend it.
+  returned: with O(state=consistent)
+  type: list
+  elements: dict
+done:
+  description: The steps carried out.
+  returned: with O(state=consistent)
+  type: list
+  elements: dict
+notes:
+  description: What happened on the way.
+  returned: with O(state=consistent)
+  type: list
+  elements: str
+verifier_log:
+  description: What the kernel's verifier, or the compiler, says of a program that it refuses.
+  returned: when a program can't be loaded
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec, commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
+    DataplaneError,
+    ProgramRefused,
+)
+
+
+def main() -> None:
+    program = {
+        "type": "dict",
+        "options": argspec.PROGRAM,
+        "mutually_exclusive": [argspec.PROGRAM_SOURCES],
+        "required_one_of": [argspec.PROGRAM_SOURCES],
+        "required_by": argspec.PROGRAM_REQUIRED_BY,
+    }
+    module = AnsibleModule(
+        argument_spec={
+            **argspec.NETNS,
+            **argspec.REPAIR,
+            "interface": {"type": "str"},
+            "namespace": {"type": "str"},
+            "pod": {"type": "str"},
+            "interface_prefix": {"type": "str", "default": "cali"},
+            "state": {
+                "type": "str",
+                "choices": ["consistent", "attached", "absent"],
+                "default": "consistent",
+            },
+            "ingress": program,
+            "egress": program,
+            "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
+        },
+        mutually_exclusive=[("interface", "namespace"), ("interface", "pod")],
+        required_together=[("namespace", "pod")],
+        required_one_of=[("interface", "pod")],
+        required_if=[("state", "attached", ("ingress", "egress"), True)],
+        supports_check_mode=True,
+    )
+    try:
+        answer = commands.bpf_endpoint(module.params, module.check_mode, module._diff)
+    except ProgramRefused as error:
+        module.fail_json(msg=str(error), verifier_log=error.log)
+    except DataplaneError as error:
+        module.fail_json(msg=str(error))
+    for warning in answer.warnings:
+        module.warn(warning)
+    if answer.failure:
+        module.fail_json(msg=answer.failure, **answer.result)
+    module.exit_json(**answer.result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qdisc_consistency
+short_description: Audit or repair what Calico's eBPF dataplane attached to a node's endpoints
+version_added: 0.1.0
+description:
+  - Reads every wanted interface of a node in one snapshot (links, qdiscs, filters at both hooks,
+    TCX programs), says exactly what is inconsistent, what Felix's next passes will make of it, and,
+    if asked to, repairs it in place.
+  - A repair re-attaches the program that is already running, by its id and under its old name, at
+    the slot that makes both hooks equal, and only then detaches the old filter. No pod is deleted,
+    no packet lost, and no hook that had a program is ever without one.
+  - What is not Calico's is never touched. Where it stands in the way, a finding says so.
+  - Reading needs no privilege but for TCX programs and program arrays; what could not be read is
+    listed in RV(unread). Repairing needs root.
+options:
+  interfaces:
+    description:
+      - Names or shell globs of the interfaces to look at.
+      - Felix compares the hooks of workload interfaces only; a difference at a host's own interface
+        does not trouble it, so leave those out.
+    type: list
+    elements: str
+    default: [cali*]
+  exclude:
+    description: Names or shell globs of interfaces to leave out.
+    type: list
+    elements: str
+    default: []
+  state:
+    description:
+      - V(audited) reads and judges, and writes nothing.
+      - V(consistent) also repairs what can be repaired in place.
+    type: str
+    choices: [audited, consistent]
+    default: audited
+  attach_type:
+    description:
+      - How the programs are meant to be attached. V(auto) takes what each endpoint uses.
+      - With V(auto), if no endpoint at all carries a program of Calico's, all are V(unmanaged), the
+        node is then not in eBPF mode. Say V(tc) or V(tcx) to have bare endpoints called drifted.
+    type: str
+    choices: [auto, tc, tcx]
+    default: auto
+  settle:
+    description:
+      - Seconds to wait before a second look confirms what looked wrong at the first, since Felix
+        re-attaches in milliseconds. V(0) looks once.
+    type: float
+    default: 1.0
+  retries:
+    description: How often an endpoint is planned anew when someone else writes to it meanwhile.
+    type: int
+    default: 3
+  fail_on_drift:
+    description: Fail when drift remains at the end.
+    type: bool
+    default: false
+  verbose_endpoints:
+    description: List consistent endpoints too, not only those that drifted or changed.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - dataplane.calico_bpf.attributes
+  - dataplane.calico_bpf.attributes.actiongroup
+  - dataplane.calico_bpf.felix_era
+  - dataplane.calico_bpf.netns
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+notes:
+  - It needs nothing on the node but Python 3.9 or later, and root to repair.
+seealso:
+  - module: dataplane.calico_bpf.bpf_endpoint
+  - module: dataplane.calico_bpf.bpf_tc_program
+  - name: Calico issue 10143
+    description: The field report of endpoints left dirty for ever.
+    link: https://github.com/projectcalico/calico/issues/10143
+author:
+  - The dataplane.calico_bpf contributors (@dataplane)
+"""
+
+EXAMPLES = r"""
+- name: See what is wrong on a node, and change nothing
+  dataplane.calico_bpf.qdisc_consistency:
+  register: audit
+
+- name: Repair every endpoint in place, and stop the play where drift remains
+  dataplane.calico_bpf.qdisc_consistency:
+    state: consistent
+    fail_on_drift: true
+  become: true
+
+# On the command line, first what would be done, then for real:
+#   ansible nodes -b -m dataplane.calico_bpf.qdisc_consistency -a state=consistent --check --diff
+#   ansible nodes -b -m dataplane.calico_bpf.qdisc_consistency -a state=consistent --diff
+
+- name: Judge for the version that the cluster will have, Calico 3.29.5
+  dataplane.calico_bpf.qdisc_consistency:
+    felix_era: C
+
+# In AWX, as a job template of type "check" first; the summary becomes an artifact of the job.
+- name: Audit for a workflow
+  dataplane.calico_bpf.qdisc_consistency:
+    interfaces: "{{ calico_bpf_interfaces | default(['cali*']) }}"
+  register: audit
+
+- name: Hand the counts on to the next node of the workflow
+  ansible.builtin.set_stats:
+    data:
+      calico_bpf_drifted: "{{ audit.summary.verdicts.drifted }}"
+"""
+
+RETURN = r"""
+endpoints:
+  description:
+    - The endpoints that drifted or changed; all of them with O(verbose_endpoints=true).
+    - In check mode, as a real run would leave them.
+  returned: always
+  type: list
+  elements: dict
+  contains: &endpoint
+    interface:
+      description: The interface's name.
+      type: str
+    ifindex:
+      description: The interface's index, V(0) where it vanished.
+      type: int
+    verdict:
+      description: >-
+        One of V(consistent), V(drifted), V(repaired), V(contended) (someone else kept writing),
+        V(vanished) (the interface went meanwhile) and V(unmanaged).
+      type: str
+    outlook:
+      description: >-
+        What Felix's next passes will make of the endpoint as it stands: V(ok), V(heals) (by itself,
+        after an error) or V(stuck) (never).
+      type: str
+    felix_message:
+      description: The line that Felix would log, without its C(wepID).
+      returned: when the outlook is V(stuck)
+      type: str
+    qdisc:
+      description: V(clsact), V(ingress) or V(none).
+      type: str
+    findings:
+      description: What was found, before any repair.
+      type: list
+      elements: dict
+      contains:
+        code:
+          description: The kind of deviation.
+          type: str
+        hook:
+          description: V(ingress), V(egress), or null where it concerns both.
+          type: str
+        message:
+          description: What is wrong, what is enforced meanwhile, and what to do.
+          type: str
+        severity:
+          description: V(drift), or V(notice) for what changes no verdict.
+          type: str
+        repairable:
+          description: Whether RV(endpoints[].plan) ends it.
+          type: bool
+    plan:
+      description: The steps that mend it, in order. Check mode and a real run give the same.
+      type: list
+      elements: dict
+      contains: &steps
+        action:
+          description: V(add), V(delete) or V(unpin).
+          type: str
+        hook:
+          description: V(ingress) or V(egress).
+          type: str
+        priority:
+          description: The filter's priority (pref).
+          type: int
+        handle:
+          description: The filter's handle.
+          type: int
+        chain:
+          description: The filter's chain.
+          type: int
+        program_id:
+          description: The id of the filter's program.
+          type: int
+        name:
+          description: The filter's name.
+          type: str
+        path:
+          description: The pin to be removed.
+          returned: with V(unpin)
+          type: str
+    done:
+      description: The steps carried out; more than the plan where it had to be made anew.
+      type: list
+      elements: dict
+      contains: *steps
+    notes:
+      description: What happened on the way, contention above all.
+      type: list
+      elements: str
+    ingress:
+      description: The attachments at ingress, in the order in which the kernel lists them.
+      type: list
+      elements: dict
+      contains: &attachment
+        attach_type:
+          description: V(tc) or V(tcx).
+          type: str
+        priority:
+          description: The priority (pref); V(0) for TCX.
+          type: int
+        handle:
+          description: The handle; V(0) for TCX.
+          type: int
+        program_id:
+          description: The program's id; V(0) for a filter that is not cls_bpf.
+          type: int
+        name:
+          description: The filter's name; for TCX the program's.
+          type: str
+        tag:
+          description: The kernel's hash of the program's instructions.
+          type: str
+        direct_action:
+          description: Whether the program's return code decides the packet.
+          type: bool
+        ours:
+          description: Whether it is Calico's.
+          type: bool
+        kind:
+          description: The classifier.
+          returned: for V(tc)
+          type: str
+        protocol:
+          description: The protocol that it sees; V(3) is all.
+          returned: for V(tc)
+          type: int
+        chain:
+          description: The chain.
+          returned: for V(tc)
+          type: int
+        link_id:
+          description: The link's id; V(0) where it is attached without one.
+          returned: for V(tcx)
+          type: int
+    egress:
+      description: The attachments at egress.
+      type: list
+      elements: dict
+      contains: *attachment
+  sample: []
+summary:
+  description: How many endpoints, how many of each verdict, and how many findings of each code.
+  returned: always
+  type: dict
+  sample: {}
+unread:
+  description: What could not be read, and why. Empty for root.
+  returned: always
+  type: dict
+  sample: {}
+elapsed_ms:
+  description: Milliseconds that reading, judging and repairing took, settling included.
+  returned: always
+  type: float
+  sample: 62.4
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec, commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **argspec.NETNS,
+            **argspec.REPAIR,
+            "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["audited", "consistent"], "default": "audited"},
+            "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
+            "fail_on_drift": {"type": "bool", "default": False},
+            "verbose_endpoints": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        answer = commands.qdisc_consistency(module.params, module.check_mode, module._diff)
+    except DataplaneError as error:
+        module.fail_json(msg=str(error))
+    for warning in answer.warnings:
+        module.warn(warning)
+    if answer.failure:
+        module.fail_json(msg=answer.failure, **answer.result)
+    module.exit_json(**answer.result)
+
+
+if __name__ == "__main__":
+    main()
