@@ -1,0 +1,278 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real endpoints in throw-away network namespaces, and the tools that look at them from outside.
+
+What is built here is built by the commands that a user or Felix would use (ip, tc, bpftool, libbpf), and
+read by tc and bpftool: never by the code under test.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import netns as pyroute2_netns
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+#: The interpreter that modules run with on a Debian node.
+NODE_PYTHON = "/usr/bin/python3"
+_NAME = "calico-bpf-test-"
+_serial = count(1)
+
+
+def run(*words: str, check: bool = True) -> str:
+    """Run a command; its output. With ``check`` a failure raises with what it said."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter as ``tc -json filter show`` tells it."""
+
+    priority: int
+    handle: int
+    name: str
+    program_id: int
+    direct_action: bool
+    kind: str = "bpf"
+    protocol: str = "all"
+    chain: int = 0
+
+    @property
+    def slot(self) -> tuple[int, int]:
+        return self.priority, self.handle
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One network namespace with endpoints: veth pairs whose host side is the endpoint."""
+
+    netns: str
+    objects: Path
+    _made: list[str] = field(default_factory=list)
+
+    # --- building -----------------------------------------------------------------------------
+
+    def endpoint(self, name: str, *, clsact: bool = True) -> str:
+        """A veth pair ``name`` (host side) and ``p-name`` (pod side), both up."""
+        peer = f"p{name}"[:15]
+        self.ip("link", "add", name, "type", "veth", "peer", "name", peer)
+        self.ip("link", "set", name, "up")
+        self.ip("link", "set", peer, "up")
+        if clsact:
+            self.tc("qdisc", "add", "dev", name, "clsact")
+        return name
+
+    def ip(self, *words: str) -> str:
+        return self.exec("ip", *words)
+
+    def tc(self, *words: str, check: bool = True) -> str:
+        return self.exec("tc", *words, check=check)
+
+    def exec(self, *words: str, check: bool = True) -> str:
+        """Run a command in the namespace. (``ip netns exec`` would also hide /sys/fs/bpf.)"""
+        return run("nsenter", f"--net=/run/netns/{self.netns}", *words, check=check)
+
+    def ifindex(self, interface: str) -> int:
+        return int(json.loads(self.ip("-json", "link", "show", "dev", interface))[0]["ifindex"])
+
+    def pin(self, variant: str = "allow", name: str = "cali_tc_preambl") -> str:
+        """Load a fresh copy of a compiled program; its pin's path (see ``PROGRAMS``).
+
+        The pin's file name is the name that ``tc`` gives the filter.
+        """
+        directory = Path(f"/sys/fs/bpf/{self.netns}-{next(_serial)}")
+        directory.mkdir()
+        pin = directory / name
+        run("bpftool", "prog", "load", str(self.objects / f"{variant}.o"), str(pin))
+        return str(pin)
+
+    def attach(
+        self,
+        interface: str,
+        hook: str,
+        handle: int,
+        *,
+        priority: int = 49152,
+        variant: str = "allow",
+        name: str = "cali_tc_preambl",
+        pin: str | None = None,
+        protocol: str = "all",
+        chain: int = 0,
+        direct_action: bool = True,
+    ) -> str:
+        """Attach a program with ``tc`` as a direct-action filter at (priority, handle).
+
+        :returns: the pin of the program, with which it can be attached again.
+        """
+        pin = pin or self.pin(variant, name)
+        words = ["filter", "add", "dev", interface, hook, "protocol", protocol]
+        words += ["chain", str(chain)] if chain else []
+        words += ["pref", str(priority), "handle", hex(handle), "bpf", "object-pinned", pin]
+        self.tc(*words, *(["direct-action"] if direct_action else []))
+        return pin
+
+    def detach(self, interface: str, hook: str, handle: int, priority: int = 49152) -> None:
+        where = ("pref", str(priority), "handle", hex(handle), "bpf")
+        self.tc("filter", "del", "dev", interface, hook, *where)
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def filters(self, interface: str, hook: str) -> list[Filter]:
+        """What ``tc`` sees at a hook, in its order."""
+        shown = json.loads(self.tc("-json", "filter", "show", "dev", interface, hook) or "[]")
+        return [_filter(f) for f in shown if f.get("options", {}).get("handle")]
+
+    def slots(self, interface: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """(priority, handle) of every filter at ingress and at egress."""
+        return tuple([f.slot for f in self.filters(interface, h)] for h in ("ingress", "egress"))  # type: ignore[return-value]
+
+    def program_ids(self, interface: str, hook: str) -> list[int]:
+        return [f.program_id for f in self.filters(interface, hook)]
+
+    def bpftool_net(self) -> dict[str, Any]:
+        """What ``bpftool net`` sees: devname and kind to program ids."""
+        shown: dict[str, Any] = json.loads(self.exec("bpftool", "-j", "net", "show"))[0]
+        return shown
+
+    def packets(self, program_id: int) -> int:
+        """How many packets a program made from bpf/endpoint.c has met."""
+        maps = json.loads(run("bpftool", "-j", "prog", "show", "id", str(program_id)))["map_ids"]
+        values = json.loads(run("bpftool", "-j", "map", "dump", "id", str(maps[0])))
+        return sum(int(v["value"]) for v in values[0]["formatted"]["values"])
+
+    # --- the modules --------------------------------------------------------------------------
+
+    def module(
+        self, name: str, *, check: bool = False, diff: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """Run a module of the collection on this namespace with ``ansible`` itself."""
+        return run_module(name, {"netns": self.netns, **options}, check=check, diff=diff)
+
+
+def _filter(shown: Mapping[str, Any]) -> Filter:
+    options = shown["options"]
+    return Filter(
+        priority=shown["pref"],
+        handle=int(str(options["handle"]), 0),
+        name=options.get("bpf_name", ""),
+        program_id=options.get("prog", {}).get("id", 0),
+        direct_action=bool(options.get("direct-action", False)),
+        kind=shown["kind"],
+        protocol=shown["protocol"],
+        chain=shown["chain"],
+    )
+
+
+def run_module(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    check: bool = False,
+    diff: bool = False,
+    python: str = NODE_PYTHON,
+    prefix: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The result of ``ansible node -m dataplane.calico_bpf.NAME``; a failed one has ``failed``."""
+    words = [
+        *prefix, f"{sys.prefix}/bin/ansible", "node", "-i", "node,", "-c", "local",
+        "-e", f"ansible_python_interpreter={python}",
+        "-m", f"dataplane.calico_bpf.{name}", "-a", json.dumps(options),
+        *(["--check"] if check else []), *(["--diff"] if diff else []),
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".build/collections"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+    }
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    start = re.search(r"^node \| \w+!? => ", done.stdout, re.MULTILINE)
+    if not start:
+        raise RuntimeError(f"{' '.join(words)}: {done.stdout}{done.stderr}")
+    result: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[start.end() :])[0]
+    return result
+
+
+# --- surroundings ---------------------------------------------------------------------------------
+
+#: The variants of bpf/endpoint.c that tests attach, and how each is compiled.
+PROGRAMS = {
+    "allow": [],
+    "newer": ["-DSALT=1"],
+    "deny": ["-DVERDICT=TC_ACT_SHOT"],
+    "pass": ["-DVERDICT=TC_ACT_UNSPEC"],
+    "foreign": ["-DVERDICT=TC_ACT_UNSPEC", "-DNAME=cil_from_container"],
+    "legacy": ["-DNAME=calico_from_workload_ep"],
+}
+
+
+def compile_programs(into: Path) -> None:
+    includes = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    for variant, flags in PROGRAMS.items():
+        target = str(into / f"{variant}.o")
+        source = str(CHECKOUT / "bpf/endpoint.c")
+        run("clang", "-O2", "-g", "-target", "bpf", includes, *flags, "-c", source, "-o", target)
+
+
+def private_mounts() -> None:
+    """Give this process and its children mounts of their own, which go with them.
+
+    A bpffs; and kernel headers where BCC looks for them: on a machine whose kernel is not Debian's,
+    those of Debian's kernel do for programs that use nothing but stable interfaces.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone_newns = 0x20000
+    if libc.unshare(clone_newns):
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS); the tests need root")
+    run("mount", "--make-rprivate", "/")
+    run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+    build = sorted(Path("/usr/src").glob("linux-headers-*-*[!n]"))[-1]
+    source = sorted(Path("/usr/src").glob("linux-headers-*-common"))[-1]
+    if not Path(f"/lib/modules/{os.uname().release}/build").exists():
+        run("mount", "-t", "tmpfs", "tmpfs", "/lib/modules")
+        here = Path(f"/lib/modules/{os.uname().release}")
+        here.mkdir()
+        (here / "build").symlink_to(build)
+        (here / "source").symlink_to(source)
+
+
+def remove_leftovers() -> None:
+    """Namespaces of runs that were killed; those of a living run bear its process id."""
+    for name in pyroute2_netns.listnetns():
+        if name.startswith(_NAME):
+            owner = name[len(_NAME) :].split("-")[0]
+            if not Path(f"/proc/{owner}").exists():
+                pyroute2_netns.remove(name)
+
+
+@contextmanager
+def new_lab(objects: Path) -> Iterator[Lab]:
+    name = f"{_NAME}{os.getpid()}-{next(_serial)}"
+    pyroute2_netns.create(name)
+    lab = Lab(name, objects)
+    try:
+        lab.ip("link", "set", "lo", "up")
+        off = "net.ipv6.conf.{}.disable_ipv6=1"
+        lab.exec("sysctl", "-qw", off.format("all"), off.format("default"))
+        yield lab
+    finally:
+        pyroute2_netns.remove(name)
+        for pins in Path("/sys/fs/bpf").glob(f"{name}-*"):
+            for pin in pins.iterdir():
+                pin.unlink()
+            pins.rmdir()
