@@ -11,10 +11,12 @@ options:
   felix_era:
     description:
       - How the Felix that will work on the endpoint re-attaches, by which the outlook is judged.
-      - V(B) adds, then deletes (Calico 3.28.2 to 3.28.4, 3.29.0 to 3.29.4, 3.30.0). V(C) replaces in
-        place and still compares the hooks (3.28.5, 3.29.5 to 3.29.7, 3.30.1 to 3.30.7). V(D) compares
-        no longer (3.31.0 and later).
-      - V(auto) judges for the strictest, V(B). What is in parity is so for all.
+      - V(B) adds, then deletes (Calico 3.28.2 to 3.28.4, 3.29.0 to 3.29.4, 3.30.0). V(C) replaces
+        in place and still compares the hooks (3.28.5, 3.29.5 to 3.29.7, 3.30.1 to 3.30.7). V(D)
+        compares no longer (3.31.0 and later).
+      - V(auto) judges for the strictest, V(B), and carries out no plan that would be a step back
+        for a Felix of another era. What is in parity is so for all. Only where one hook has no
+        program do the eras want different things; there, name the era.
     type: str
     choices: [auto, B, C, D]
     default: auto

@@ -42,13 +42,16 @@ PROGRAM_REQUIRED_BY = {"program": ["object"], "source": ["function"], "function"
 
 
 def policy(params: Mapping[str, Any]) -> Policy:
-    """``felix_era`` auto judges for the strictest, B; ``attach_type`` auto for what is in use."""
+    """``felix_era`` auto judges for the strictest, B, and does no harm under the others.
+
+    ``attach_type`` auto: whichever is in use.
+    """
     era = params["felix_era"]
-    attach_type = params.get("attach_type", "auto")
-    return Policy(
-        Era.B if era == "auto" else Era(era),
-        None if attach_type == "auto" else AttachType(attach_type),
-    )
+    attach_type = params["attach_type"]
+    wanted = None if attach_type == "auto" else AttachType(attach_type)
+    if era == "auto":
+        return Policy(Era.B, wanted, spare=(Era.C, Era.D))
+    return Policy(Era(era), wanted)
 
 
 def program_spec(params: Mapping[str, Any]) -> ProgramSpec:

@@ -161,7 +161,7 @@ class Hooks:
     # --- absent -------------------------------------------------------------------------------
 
     def absent(self, place: Place) -> Change:
-        """:raises Refusal: where several fit and no handle chooses, or the place is a stranger's."""
+        """:raises Refusal: where several fit and no handle chooses, or a stranger is there."""
         if place.attach_type is AttachType.TCX:
             held = self._tcx_held(place.hook, place.name)
         else:

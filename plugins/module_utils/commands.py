@@ -122,8 +122,7 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
     hooks = {h: params[h.value] for h in Hook if params[h.value]}
     for options in (params, *hooks.values()):
         _check(options)
-    if params["state"] != "consistent" or not check_mode:
-        privilege.require_for_writing(f"state={params['state']}")
+    privilege.require_for_writing(f"state={params['state']}")
     interface = interface_of(params)
     with _node(params["netns"]) as (tc, reader):
         before = open_endpoint(reader, interface)

@@ -155,7 +155,7 @@ class Attachment(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        """Packets meet it: TCX always, a filter in chain 0 (nothing of Calico's goes to another)."""
+        """Packets meet it: TCX always, a filter in chain 0 (Calico's go to no other)."""
         return self.attach_type is AttachType.TCX or self.chain == 0
 
     @property
@@ -218,10 +218,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Policy:
-    """What an endpoint is judged against. ``attach_type`` None: whichever it uses."""
+    """What an endpoint is judged against.
+
+    ``attach_type`` None: whichever the endpoint uses. ``spare``: eras that may be Felix's as well;
+    no plan may make their outlook worse.
+    """
 
     era: Era = Era.B
     attach_type: AttachType | None = None
+    spare: tuple[Era, ...] = ()
 
 
 @dataclass(frozen=True)

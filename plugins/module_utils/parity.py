@@ -41,6 +41,7 @@ from .outlook import outlook
 HOOKS = (Hook.INGRESS, Hook.EGRESS)
 #: tcm_info holds a priority in 16 bits.
 _MOST_PRIORITY = 0xFFFF
+_WORSE = {Outlook.OK: 0, Outlook.HEALS: 1, Outlook.STUCK: 2}
 _CLEAN = Judgement((), (), Outlook.OK)
 _REATTACH = (
     "Nothing can be copied in place: Felix must re-attach (restart this node's calico-node pod), "
@@ -113,7 +114,7 @@ def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Find
         ours = [a for a in attachments if a.ours and a.attach_type is wanted]
         if not ours:
             if endpoint.qdisc is not Qdisc.NONE or wanted is AttachType.TCX:
-                yield _missing(endpoint, hook, wanted, now)
+                yield _missing(endpoint, hook, wanted, policy, now)
             continue
         yield from _shape_findings(hook, ours)
         yield from _surplus_findings(hook, ours)
@@ -169,12 +170,16 @@ def _mixed_findings(endpoint: Endpoint, wanted: AttachType) -> Iterator[Finding]
             )
 
 
-def _missing(endpoint: Endpoint, hook: Hook, wanted: AttachType, now: Outlook) -> Finding:
+def _missing(
+    endpoint: Endpoint, hook: Hook, wanted: AttachType, policy: Policy, now: Outlook
+) -> Finding:
     passes = {
         Outlook.OK: "Felix's next pass attaches one",
         Outlook.HEALS: "Felix attaches one after an error or two",
-        Outlook.STUCK: "Felix will fail as the endpoint stands",
+        Outlook.STUCK: f"a Felix of era {policy.era.value} fails for ever as the endpoint stands",
     }[now]
+    if now is Outlook.STUCK and policy.spare:
+        passes += " (name it with felix_era, and the other hook is moved to where both are mended)"
     if any(a.ours and a.enforces for a in endpoint.at(hook)):
         enforced = "another attach type enforces meanwhile"
     else:
@@ -397,9 +402,19 @@ def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> Plan
         end = _look(end_state, policy)
         remaining = _drift(end)
         mends = remaining < drift or (remaining == drift and seen.outlook is not Outlook.OK)
-        if end.outlook is Outlook.OK and mends:
+        if end.outlook is Outlook.OK and mends and _spares(endpoint, end_state, policy):
             return candidate.steps
     return ()
+
+
+def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
+    """Whether no other era that Felix may be of fares worse than before.
+
+    It matters where one hook is bare: era B wants the other hook off handle 1, era C on it.
+    """
+    return all(
+        _WORSE[outlook(after, era)[0]] <= _WORSE[outlook(before, era)[0]] for era in policy.spare
+    )
 
 
 def _cheapest_first(endpoint: Endpoint) -> Iterator[_Candidate]:

@@ -176,8 +176,8 @@ attachment:
   contains:
     before:
       description: >-
-        What was there, null if nothing; the keys are those of RV(endpoints[].ingress) of
-        dataplane.calico_bpf.qdisc_consistency.
+        What was there, null if nothing, with the keys of
+        RV(dataplane.calico_bpf.qdisc_consistency#module:endpoints[].ingress).
       type: dict
     after:
       description: What is there now, or would be but for check mode; null if nothing.

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Making a clsact qdisc, with pyroute2.
 
-Needed only where a caller's program is put on an interface that has none; an audit and a repair never
-come here, so a node without pyroute2 can be repaired.
+Needed only where a caller's program is put on an interface that has none; an audit and a repair
+never come here, so a node without pyroute2 can be repaired.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ class TcSocket:
         take: Callable[[bytearray, int, int], None],
         forget: Callable[[], None],
     ) -> None:
-        """One dump that nothing changed under: NLM_F_DUMP_INTR means that entries may be missing."""
+        """One dump that nothing changed under: after NLM_F_DUMP_INTR, entries may be missing."""
         for _try in range(_DUMP_TRIES):
             self._sequence += 1
             self._socket.send(request())

@@ -10,18 +10,13 @@ the distribution's own interpreter, and it needs the running kernel's headers.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..errors import ProgramRefused, Refusal
-
-try:
-    from bcc import BPF
-except ImportError:
-    BPF = None
-    _MISSING = traceback.format_exc()
 
 
 def load(text_or_path: str, function: str) -> int:
@@ -31,16 +26,11 @@ def load(text_or_path: str, function: str) -> int:
     :raises Refusal: BCC is not there, no such file, or the text does not compile.
     :raises ProgramRefused: where the kernel refuses the program, with the verifier's log.
     """
-    if BPF is None:
-        raise Refusal(
-            "`source` needs BCC for the interpreter that runs this module: install the "
-            "distribution's python3-bpfcc and the running kernel's headers, and set "
-            f"ansible_python_interpreter to /usr/bin/python3\n{_MISSING}"
-        )
+    bpf = _bcc()
     said: list[str] = []
     try:
         with _stderr_into(said):
-            compiled = BPF(text=_text(text_or_path))
+            compiled = bpf(text=_text(text_or_path))
     except Exception as error:
         raise Refusal(
             f"source does not compile: {error}\n{''.join(said)}"
@@ -48,12 +38,25 @@ def load(text_or_path: str, function: str) -> int:
         ) from error
     try:
         with _stderr_into(said):
-            return os.dup(compiled.load_func(function, BPF.SCHED_CLS).fd)
+            return os.dup(compiled.load_func(function, bpf.SCHED_CLS).fd)
     except Exception as error:
         log = "".join(said)
         raise ProgramRefused(f"function {function} can't be loaded: {error}", log) from error
     finally:
         compiled.cleanup()
+
+
+def _bcc() -> Any:
+    """BCC's one class; it takes up to half a second to import, so only who needs it does."""
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        raise Refusal(
+            f"`source` needs BCC for {sys.executable}, the interpreter that runs this module "
+            f"({error}): install the distribution's python3-bpfcc and the running kernel's "
+            "headers, and set ansible_python_interpreter to /usr/bin/python3"
+        ) from None
+    return BPF
 
 
 def _text(text_or_path: str) -> str:
