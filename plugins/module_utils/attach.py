@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from glob import escape
 
 from . import classifier
 from .errors import KernelError, Refusal
@@ -83,7 +84,7 @@ def _filters(attachments: Attachments) -> Attachments:
 
 def open_endpoint(reader: Reader, interface: str) -> Endpoint:
     """:raises Refusal: where there is no such interface."""
-    found = reader.read([interface]).endpoints
+    found = reader.read([escape(interface)]).endpoints
     if not found:
         raise Refusal(f"there is no interface {interface} in this network namespace")
     return found[0]
@@ -299,7 +300,7 @@ def _pinned_already(path: str, program: Program) -> bool:
             return False
         raise Refusal(f"pin: {path} exists and can't be opened: {error}") from error
     try:
-        if not os.readlink(f"/proc/self/fd/{fd}").endswith("bpf-prog"):
+        if not bpf.is_program(fd):
             raise Refusal(f"pin: {path} is another BPF object; it was left alone")
         info = bpf.program_info(fd)
     finally:

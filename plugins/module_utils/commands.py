@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from glob import escape
 from typing import Any
 
 from . import argspec, results
@@ -148,7 +149,7 @@ def _endpoint_consistent(
     reader: Reader,
 ) -> Answer:
     order = Order(
-        interfaces=(before.interface,),
+        interfaces=(escape(before.interface),),
         policy=argspec.policy(params),
         deed=_deed(True, check_mode),
         settle=params["settle"],

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from glob import escape
 
 from . import classifier
 from .errors import DataplaneError, KernelError
@@ -103,7 +104,7 @@ class Repairer:
             except _MovedOn as moved:
                 attempt.notes.append(str(moved))
                 self._sleep(_PAUSE * 2**tries)
-                fresh = self._reader.read([endpoint.interface]).endpoints
+                fresh = self._reader.read([escape(endpoint.interface)]).endpoints
                 if not fresh or fresh[0].ifindex != endpoint.ifindex:
                     return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
                 now = fresh[0]
@@ -217,8 +218,13 @@ class _Attempt:
 
     def _unpin(self, path: str) -> None:
         if not self._reader.link_is_dead(path):
-            raise _MovedOn(f"{path} pins a living link now")
-        os.unlink(path)
+            raise _MovedOn(f"{path} is no dead pin any more")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            raise _MovedOn(f"{path} was removed by someone else") from None
+        except OSError as error:
+            raise KernelError(f"remove the pin {path}", error.errno or 0) from error
 
     def _take_back(self) -> None:
         """Remove our copies where another program of Calico's stands; never the last one."""

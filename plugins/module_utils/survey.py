@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from glob import escape
 
 from .errors import DataplaneError
 from .kernel.netlink import TcSocket
@@ -28,7 +29,7 @@ class Deed(Enum):
 
 @dataclass(frozen=True)
 class Order:
-    """What to look at and what to do. ``interfaces`` and ``exclude`` are names or shell globs."""
+    """What to look at and what to do; ``interfaces`` and ``exclude`` are shell globs."""
 
     interfaces: tuple[str, ...]
     exclude: tuple[str, ...] = ()
@@ -85,7 +86,7 @@ def _managed(order: Order, snapshot: Snapshot) -> bool:
 def _second_look(
     order: Order, reader: Reader, suspects: dict[str, int]
 ) -> dict[str, tuple[Endpoint, Judgement]]:
-    again = reader.read(suspects)
+    again = reader.read([escape(name) for name in suspects])
     return {e.interface: (e, judge(e, order.policy)) for e in again.endpoints}
 
 

@@ -183,13 +183,35 @@ before:
       description: The attachments at egress.
       type: list
       elements: dict
-  sample: {}
+  sample:
+    interface: cali0123456789a
+    ifindex: 3
+    qdisc: clsact
+    ingress:
+      - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
+         name: "cali_tc_preambl:[4175]", ours: true, priority: 49152, program_id: 4175,
+         protocol: 3, tag: 8a3bf813799c98be}
+    egress:
+      - {attach_type: tc, chain: 0, direct_action: true, handle: 2, kind: bpf,
+         name: "cali_tc_preambl:[4180]", ours: true, priority: 49152, program_id: 4180,
+         protocol: 3, tag: 8a3bf813799c98be}
 after:
   description: The endpoint as it is now, or would be but for check mode; null where it vanished.
   returned: success
   type: dict
   contains: *endpoint
-  sample: {}
+  sample:
+    interface: cali0123456789a
+    ifindex: 3
+    qdisc: clsact
+    ingress:
+      - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
+         name: "cali_tc_preambl:[4175]", ours: true, priority: 49152, program_id: 4175,
+         protocol: 3, tag: 8a3bf813799c98be}
+    egress:
+      - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
+         name: "cali_tc_preambl:[4180]", ours: true, priority: 49152, program_id: 4180,
+         protocol: 3, tag: 8a3bf813799c98be}
 verdict:
   description: As in dataplane.calico_bpf.qdisc_consistency.
   returned: with O(state=consistent)
@@ -209,16 +231,34 @@ findings:
   returned: with O(state=consistent)
   type: list
   elements: dict
+  sample:
+    - code: handle_mismatch
+      hook: null
+      message: >-
+        ingress is at pref 49152 handle 1, egress at pref 49152 handle 2: Felix fails every 10 s,
+        FOR EVER
+      repairable: true
+      severity: drift
 plan:
   description: The steps that mend it.
   returned: with O(state=consistent)
   type: list
   elements: dict
+  sample:
+    - {action: add, chain: 0, handle: 1, hook: egress, name: "cali_tc_preambl:[4180]",
+       priority: 49152, program_id: 4180}
+    - {action: delete, chain: 0, handle: 2, hook: egress, name: "cali_tc_preambl:[4180]",
+       priority: 49152, program_id: 4180}
 done:
   description: The steps carried out.
   returned: with O(state=consistent)
   type: list
   elements: dict
+  sample:
+    - {action: add, chain: 0, handle: 1, hook: egress, name: "cali_tc_preambl:[4180]",
+       priority: 49152, program_id: 4180}
+    - {action: delete, chain: 0, handle: 2, hook: egress, name: "cali_tc_preambl:[4180]",
+       priority: 49152, program_id: 4180}
 notes:
   description: What happened on the way.
   returned: with O(state=consistent)

@@ -182,11 +182,25 @@ attachment:
     after:
       description: What is there now, or would be but for check mode; null if nothing.
       type: dict
-  sample: {}
+  sample:
+    before: null
+    after: {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
+            name: "cil_from_contai:[4384]", ours: false, priority: 100, program_id: 4384,
+            protocol: 3, tag: 531120f3091b518f}
 verifier_log:
   description: What the kernel's verifier, or the compiler, says of a program that it refuses.
   returned: when the program can't be loaded
   type: str
+  sample: |
+    0: R1=ctx() R10=fp0
+    0: (b7) r1 = 0                        ; R1=0
+    1: (63) *(u32 *)(r10 -4) = r1         ; R1=0 R10=fp0 fp-8=0000????
+    2: (18) r1 = 0xffff88813dae4000       ; R1=map_ptr(map=seen,ks=4,vs=4)
+    4: (bf) r2 = r10                      ; R2=fp0 R10=fp0
+    5: (07) r2 += -4                      ; R2=fp-4
+    6: (85) call bpf_map_lookup_elem#1    ; R0=map_value_or_null(id=1,map=seen,ks=4,vs=4)
+    7: (61) r0 = *(u32 *)(r0 +0)
+    R0 invalid mem access 'map_value_or_null'
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -262,12 +262,53 @@ endpoints:
       type: list
       elements: dict
       contains: *attachment
-  sample: []
+  sample:
+    - interface: cali0123456789a
+      ifindex: 3
+      qdisc: clsact
+      verdict: drifted
+      outlook: stuck
+      felix_message: >-
+        Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
+        ({true 49152 2}) does not equal egress qdisc info ({true 49152 1}) name="cali0123456789a"
+      findings:
+        - code: handle_mismatch
+          hook: null
+          message: >-
+            ingress is at pref 49152 handle 1, egress at pref 49152 handle 2: Felix fails every
+            10 s, FOR EVER
+          repairable: true
+          severity: drift
+      plan:
+        - {action: add, chain: 0, handle: 1, hook: egress, name: "cali_tc_preambl:[4180]",
+           priority: 49152, program_id: 4180}
+        - {action: delete, chain: 0, handle: 2, hook: egress, name: "cali_tc_preambl:[4180]",
+           priority: 49152, program_id: 4180}
+      done: []
+      notes: []
+      ingress:
+        - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
+           name: "cali_tc_preambl:[4175]", ours: true, priority: 49152, program_id: 4175,
+           protocol: 3, tag: 8a3bf813799c98be}
+      egress:
+        - {attach_type: tc, chain: 0, direct_action: true, handle: 2, kind: bpf,
+           name: "cali_tc_preambl:[4180]", ours: true, priority: 49152, program_id: 4180,
+           protocol: 3, tag: 8a3bf813799c98be}
 summary:
   description: How many endpoints, how many of each verdict, and how many findings of each code.
   returned: always
   type: dict
-  sample: {}
+  sample:
+    endpoints: 21
+    findings:
+      handle_mismatch: 1
+    verdicts:
+      consistent: 20
+      contended: 0
+      drifted: 1
+      repaired: 0
+      unmanaged: 0
+      vanished: 0
 unread:
   description: What could not be read, and why. Empty for root.
   returned: always
@@ -277,7 +318,7 @@ elapsed_ms:
   description: Milliseconds that reading, judging and repairing took, settling included.
   returned: always
   type: float
-  sample: 62.4
+  sample: 1004.3
 """
 
 from ansible.module_utils.basic import AnsibleModule

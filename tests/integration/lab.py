@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real endpoints in throw-away network namespaces, and the tools that look at them from outside.
 
-What is built here is built by the commands that a user or Felix would use (ip, tc, bpftool, libbpf), and
-read by tc and bpftool: never by the code under test.
+What is built here is built by the commands that a user or Felix would use (ip, tc, bpftool,
+libbpf), and read by tc and bpftool: never by the code under test.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Lab:
     # --- building -----------------------------------------------------------------------------
 
     def endpoint(self, name: str, *, clsact: bool = True) -> str:
-        """A veth pair ``name`` (host side) and ``p-name`` (pod side), both up."""
-        peer = f"p{name}"[:15]
+        """A veth pair, both ends up; the pod's is named p and the last 14 letters of ``name``."""
+        peer = f"p{name[-14:]}"
         self.ip("link", "add", name, "type", "veth", "peer", "name", peer)
         self.ip("link", "set", name, "up")
         self.ip("link", "set", peer, "up")
@@ -158,10 +158,10 @@ class Lab:
     # --- the modules --------------------------------------------------------------------------
 
     def module(
-        self, name: str, *, check: bool = False, diff: bool = False, **options: Any
+        self, module: str, /, *, check: bool = False, diff: bool = False, **options: Any
     ) -> dict[str, Any]:
         """Run a module of the collection on this namespace with ``ansible`` itself."""
-        return run_module(name, {"netns": self.netns, **options}, check=check, diff=diff)
+        return run_module(module, {"netns": self.netns, **options}, check=check, diff=diff)
 
 
 def _filter(shown: Mapping[str, Any]) -> Filter:

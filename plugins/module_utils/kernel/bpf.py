@@ -173,6 +173,15 @@ def pin(fd: int, path: str) -> None:
     _bpf(f"pin at {path}", _OBJ_PIN, _OBJECT, ctypes.addressof(name), fd, 0)
 
 
+def _kind(fd: int) -> str:
+    """What the kernel calls the object behind ``fd``: bpf-prog, bpf-map or bpf_link."""
+    return os.readlink(f"/proc/self/fd/{fd}").rsplit(":", 1)[-1]
+
+
+def is_program(fd: int) -> bool:
+    return _kind(fd) == "bpf-prog"
+
+
 def open_pin(path: str) -> int:
     """:raises KernelError: ENOENT, or EACCES where the file is no BPF object."""
     name = _path(path)
@@ -242,7 +251,9 @@ def link_detach(fd: int) -> None:
 
 
 def tcx_link_ifindex(fd: int) -> int | None:
-    """The interface that a TCX link is attached to; 0 where it is dead, None for another link."""
+    """The interface that a TCX link is attached to; 0 where it is dead, None for all else."""
+    if _kind(fd) != "bpf_link":
+        return None
     ctypes.memset(_info_address, 0, _INFO_SIZE)
     _read_info(fd)
     kind, ifindex = _LINK_INFO.unpack_from(_info)

@@ -82,7 +82,7 @@ def _open(spec: ProgramSpec) -> int:
 
 
 def _info(fd: int, spec: ProgramSpec) -> bpf.ProgramInfo:
-    if not os.readlink(f"/proc/self/fd/{fd}").endswith("bpf-prog"):
+    if not bpf.is_program(fd):
         raise Refusal(f"{_named(spec)} is no program, but another BPF object")
     return bpf.program_info(fd)
 
