@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 packages=(
     bpftool clang gcc git iproute2 libbpf-dev libbpf1 libc6-dev
     "linux-headers-$(dpkg --print-architecture)"
-    make python3-bpfcc python3-pyroute2 python3-venv shellcheck
+    make procps python3-bpfcc python3-pyroute2 python3-venv shellcheck
 )
 
 missing=()

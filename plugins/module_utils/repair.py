@@ -21,6 +21,7 @@ from glob import escape
 
 from . import classifier
 from .errors import DataplaneError, KernelError
+from .findings import HOOKS
 from .kernel import bpf
 from .kernel.netlink import TcSocket
 from .kernel.snapshot import Reader
@@ -36,7 +37,8 @@ from .model import (
     Step,
     Verdict,
 )
-from .parity import HOOKS, apply_step, judge
+from .parity import judge
+from .plan import apply_step
 
 #: Answers of the kernel that say that someone else was there first, or is there now.
 _SOMEONE_ELSE = (errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EAGAIN)
@@ -241,7 +243,10 @@ class _Attempt:
             self._tc.delete_filter(self._ifindex, hook, copy.priority, copy.handle)
         except KernelError as error:
             if error.errno not in (*_SOMEONE_ELSE, errno.ENODEV):
-                raise
+                raise DataplaneError(
+                    f"{self._interface} {hook.value}: our copy {copy} could not be taken back "
+                    f"({error}). It runs the program that ran before; run again to clear it"
+                ) from error
         else:
             self.done.append(Step(Action.DELETE, hook, copy))
 

@@ -15,7 +15,8 @@ from .errors import DataplaneError
 from .kernel.netlink import TcSocket
 from .kernel.snapshot import Reader, Snapshot
 from .model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
-from .parity import apply_plan, judge
+from .parity import judge
+from .plan import apply_plan
 from .repair import Outcome, Repairer
 
 
