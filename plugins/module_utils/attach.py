@@ -10,7 +10,8 @@ Calico's nor called by the name that the caller gave.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from glob import escape
 
@@ -167,9 +168,17 @@ class Hooks:
             held = self._tcx_held(place.hook, place.name)
         else:
             held = self._tc_held(place)
-        if held is None:
+        pin = place.pin if place.pin and _is_pin(place.pin) else None
+        if held is None and pin is None:
             return Change(None, None, None)
-        return Change(held, None, lambda: self.remove(place.hook, held))
+
+        def apply() -> None:
+            if held is not None:
+                self.remove(place.hook, held)
+            if pin is not None:
+                os.unlink(pin)
+
+        return Change(held, None, apply)
 
     def remove(self, hook: Hook, a: Attachment) -> None:
         """Detach exactly ``a``."""
@@ -206,9 +215,9 @@ class Hooks:
             return change
 
         def apply() -> None:
-            if change.apply:
-                change.apply()
-            _pin_in_one_step(program.fd, path)
+            with _pinned(program.fd, path):
+                if change.apply:
+                    change.apply()
 
         return Change(change.before, change.after, apply)
 
@@ -292,13 +301,21 @@ def _detach_tcx(ifindex: int, hook: Hook, a: Attachment) -> None:
         os.close(fd)
 
 
-def _pinned_already(path: str, program: Program) -> bool:
+def _is_pin(path: str) -> bool:
+    """:raises Refusal: where something else than a BPF object is at ``path``."""
+    if not os.path.lexists(path):
+        return False
     try:
-        fd = bpf.open_pin(path)
+        os.close(bpf.open_pin(path))
     except KernelError as error:
-        if not os.path.exists(path):
-            return False
-        raise Refusal(f"pin: {path} exists and can't be opened: {error}") from error
+        raise Refusal(f"pin: {path} is no pin ({error}); nothing was touched") from error
+    return True
+
+
+def _pinned_already(path: str, program: Program) -> bool:
+    if not _is_pin(path):
+        return False
+    fd = bpf.open_pin(path)
     try:
         if not bpf.is_program(fd):
             raise Refusal(f"pin: {path} is another BPF object; it was left alone")
@@ -308,8 +325,20 @@ def _pinned_already(path: str, program: Program) -> bool:
     return program.is_the_one(info.program_id, info.tag)
 
 
-def _pin_in_one_step(fd: int, path: str) -> None:
-    """Pin, taking the place of an older pin without a moment in which there is none."""
-    aside = f"{path}.new"
+@contextmanager
+def _pinned(fd: int, path: str) -> Iterator[None]:
+    """Pin once the body has succeeded, taking an older pin's place without a moment of none.
+
+    The pin is made aside before the body, so that what can fail of it fails before anything is
+    attached. (bpffs allows no dot in a name.)
+    """
+    aside = f"{path}_new"
+    with suppress(FileNotFoundError):
+        os.unlink(aside)
     bpf.pin(fd, aside)
+    try:
+        yield
+    except BaseException:
+        os.unlink(aside)
+        raise
     os.replace(aside, path)
