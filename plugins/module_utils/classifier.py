@@ -21,10 +21,10 @@ _AUTO_SEARCH_FROM = 32768
 
 
 class Refused(Exception):
-    """The kernel would answer with ``errno``."""
+    """The kernel would answer with ``errno``, and with its text where it has one."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(errno.errorcode[number])
+    def __init__(self, number: int, text: str = "") -> None:
+        super().__init__(text or errno.errorcode[number])
         self.errno = number
 
 
@@ -92,8 +92,19 @@ def replace(filters: Attachments, new: Attachment) -> Attachments:
 
 
 def delete(filters: Attachments, slot: Slot, chain: int = 0) -> Attachments:
-    """:raises Refused: ENOENT where nothing is there."""
-    gone = find(filters, slot, chain)
+    """The cls_bpf filter at exactly ``slot`` goes.
+
+    :raises Refused: with the text of tc_del_tfilter (net/sched/cls_api.c) where none is there.
+    """
+    in_chain = tuple(f for f in filters if f.chain == chain)
+    at_priority = tuple(f for f in in_chain if f.priority == slot.priority)
+    if not in_chain:
+        raise Refused(errno.ENOENT, "Cannot find specified filter chain")
+    if not at_priority:
+        raise Refused(errno.ENOENT, "Filter with specified priority/protocol not found")
+    if at_priority[0].kind != "bpf":
+        raise Refused(errno.EINVAL, "Specified filter kind does not match existing one")
+    gone = find(at_priority, slot, chain)
     if gone is None:
-        raise Refused(errno.ENOENT)
+        raise Refused(errno.ENOENT, "Specified filter handle not found")
     return tuple(f for f in filters if f is not gone)

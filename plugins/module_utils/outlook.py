@@ -76,23 +76,17 @@ def _add_then_delete(filters: Attachments, hook: Hook) -> tuple[Attachments, Slo
         try:
             # tc is told no chain, so it looks in chain 0, wherever the listed filter is.
             filters = classifier.delete(filters, old.slot)
-        except classifier.Refused:
-            failures.append(_tc_delete_error(filters, hook, old.slot))
+        except classifier.Refused as refused:
+            failures.append(_tc_delete_error(hook, old.slot, refused))
     if failures:
         text = "failed to clean up one or more old calico programs: [" + " ".join(failures) + "]"
         raise FelixError(text, filters)
     return filters, slot
 
 
-def _tc_delete_error(filters: Attachments, hook: Hook, slot: Slot) -> str:
-    known = any(f.priority == slot.priority and f.chain == 0 for f in filters)
-    reason = (
-        "Specified filter handle not found."
-        if known
-        else "Filter with specified priority/protocol not found."
-    )
+def _tc_delete_error(hook: Hook, slot: Slot, refused: classifier.Refused) -> str:
     words = f"filter del dev {_INTERFACE} {hook.value} pref {slot.priority} handle {slot.handle:#x}"
-    stderr = f"Error: {reason}\nWe have an error talking to the kernel\n"
+    stderr = f"Error: {refused}.\nWe have an error talking to the kernel\n"
     return f"failed to execute tc [{words} bpf]: rc=2 stderr={stderr} (exit status 2)"
 
 

@@ -34,6 +34,7 @@ from .model import (
     Judgement,
     Plan,
     Policy,
+    Qdisc,
     Step,
     Verdict,
 )
@@ -96,25 +97,38 @@ class Repairer:
         :raises DataplaneError: where the kernel refuses a step for good; it says what was done
             before and what is left.
         """
-        attempt = _Attempt(self._tc, self._reader, endpoint)
+        attempt = _Attempt(self._tc, self._reader)
         now, left = endpoint, found
         for tries in range(self._retries + 1):
             try:
-                now = attempt.carry_out(now, left.plan)
+                now = self._sure(attempt.carry_out(now, left.plan))
             except _Vanished:
                 return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
             except _MovedOn as moved:
                 attempt.notes.append(str(moved))
                 self._sleep(_PAUSE * 2**tries)
-                fresh = self._reader.read([escape(endpoint.interface)]).endpoints
-                if not fresh or fresh[0].ifindex != endpoint.ifindex:
+                fresh = self._read_again(now)
+                if fresh is None:
                     return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
-                now = fresh[0]
+                now = fresh
             left = judge(now, self._policy)
             if not left.plan:
                 break
         verdict = _verdict(left, attempt)
         return Outcome(verdict, endpoint, found, now, left, *attempt.story())
+
+    def _sure(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint itself; read anew if a hook is bare, as one that just went looks too."""
+        if endpoint.ingress and endpoint.egress:
+            return endpoint
+        fresh = self._read_again(endpoint)
+        if fresh is None:
+            raise _Vanished
+        return fresh
+
+    def _read_again(self, endpoint: Endpoint) -> Endpoint | None:
+        found = self._reader.read([escape(endpoint.interface)]).endpoints
+        return found[0] if found and found[0].ifindex == endpoint.ifindex else None
 
 
 def _verdict(left: Judgement, attempt: _Attempt) -> Verdict:
@@ -128,12 +142,10 @@ def _verdict(left: Judgement, attempt: _Attempt) -> Verdict:
 class _Attempt:
     """The writes at one endpoint, each held against the model, and their story."""
 
-    def __init__(self, tc: TcSocket, reader: Reader, endpoint: Endpoint) -> None:
+    def __init__(self, tc: TcSocket, reader: Reader) -> None:
         self._tc = tc
         self._reader = reader
-        self._interface = endpoint.interface
-        self._ifindex = endpoint.ifindex
-        self._qdisc = endpoint.qdisc
+        self._endpoint = Endpoint("", 0, Qdisc.NONE)
         self._copies: list[tuple[Hook, Attachment]] = []
         self.done: list[Step] = []
         self.notes: list[str] = []
@@ -145,7 +157,7 @@ class _Attempt:
 
     def carry_out(self, endpoint: Endpoint, steps: Plan) -> Endpoint:
         """:returns: the endpoint after all steps, as read back from the kernel."""
-        self._copies = []
+        self._endpoint, self._copies = endpoint, []
         last: Hook | None = None
         try:
             for step in steps:
@@ -176,7 +188,7 @@ class _Attempt:
             )
 
     def _read(self, hook: Hook) -> Attachments:
-        return self._reader.hook(self._ifindex, self._qdisc, hook)
+        return self._reader.hook(self._endpoint.ifindex, self._endpoint.qdisc, hook)
 
     def _write(self, step: Step) -> None:
         if step.filter is None:
@@ -190,12 +202,14 @@ class _Attempt:
     def _add(self, hook: Hook, a: Attachment) -> None:
         fd = bpf.program_fd(a.program_id)
         try:
-            self._tc.add_filter(self._ifindex, hook, a.priority, a.handle, fd, a.name)
+            self._tc.add_filter(self._endpoint.ifindex, hook, a.priority, a.handle, fd, a.name)
         finally:
             os.close(fd)
 
     def _delete(self, hook: Hook, a: Attachment) -> None:
-        raw = self._tc.delete_filter(self._ifindex, hook, a.priority, a.handle, a.chain)
+        """:raises _MovedOn: where the kernel's echo tells of another program than ``a``'s."""
+        ifindex = self._endpoint.ifindex
+        raw = self._tc.delete_filter(ifindex, hook, a.priority, a.handle, a.chain)
         if raw is None:
             return
         gone = self._reader.attachment(raw)
@@ -236,17 +250,14 @@ class _Attempt:
             if ours is None or ours.program_id != copy.program_id:
                 continue
             if any(a.ours and a.enforces and a is not ours for a in seen):
-                self._delete_copy(hook, ours)
+                self._take_back_one(hook, ours)
 
-    def _delete_copy(self, hook: Hook, copy: Attachment) -> None:
+    def _take_back_one(self, hook: Hook, copy: Attachment) -> None:
         try:
-            self._tc.delete_filter(self._ifindex, hook, copy.priority, copy.handle)
+            self._delete(hook, copy)
         except KernelError as error:
-            if error.errno not in (*_SOMEONE_ELSE, errno.ENODEV):
-                raise DataplaneError(
-                    f"{self._interface} {hook.value}: our copy {copy} could not be taken back "
-                    f"({error}). It runs the program that ran before; run again to clear it"
-                ) from error
+            # It only doubles the running program; the next plan, or the next run, clears it.
+            self.notes.append(f"{hook.value}: our copy {copy} could not be taken back: {error}")
         else:
             self.done.append(Step(Action.DELETE, hook, copy))
 
@@ -261,8 +272,8 @@ class _Attempt:
         left = "; ".join(f"{hook.value}: {_listed(self._read(hook))}" for hook in HOOKS)
         done = "; ".join(str(step) for step in self.done) or "nothing"
         raise DataplaneError(
-            f"{self._interface}: {error}. Done before: {done}. The endpoint now holds {left}. "
-            "Both hooks keep the programs they had; run again once the cause is gone"
+            f"{self._endpoint.interface}: {error}. Done before: {done}. The endpoint now holds "
+            f"{left}. Both hooks keep the programs they had; run again once the cause is gone"
         ) from error
 
 

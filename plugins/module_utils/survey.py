@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from glob import escape
 
@@ -74,6 +74,8 @@ def survey(
                 gone.append(_vanished(name))
     repairer = Repairer(tc, reader, order.policy, order.retries, sleep)
     outcomes, error = _act(order, list(judged.values()), repairer)
+    if order.settle > 0:
+        outcomes = _last_look(order, reader, outcomes, sleep)
     return Survey(tuple(outcomes + gone), snapshot.unread, error)
 
 
@@ -108,6 +110,43 @@ def _act(
             outcomes.append(_as_seen(endpoint, judgement))
             return outcomes, error
     return outcomes, None
+
+
+def _last_look(
+    order: Order, reader: Reader, outcomes: list[Outcome], sleep: Callable[[float], None]
+) -> list[Outcome]:
+    """Repaired is what still is after the settle time.
+
+    Felix deletes what it listed before, by priority and handle. Was it in the middle of that while
+    a repair moved filters, its delete may come after the repair's last reading.
+    """
+    repaired = [o.before.interface for o in outcomes if o.verdict is Verdict.REPAIRED]
+    if order.deed is not Deed.REPAIR or not repaired:
+        return outcomes
+    sleep(order.settle)
+    now = {e.interface: e for e in reader.read([escape(name) for name in repaired]).endpoints}
+    return [
+        _seen_last(o, now.get(o.before.interface), order.policy)
+        if o.verdict is Verdict.REPAIRED
+        else o
+        for o in outcomes
+    ]
+
+
+def _seen_last(outcome: Outcome, now: Endpoint | None, policy: Policy) -> Outcome:
+    if now is None or now.ifindex != outcome.before.ifindex:
+        return replace(outcome, verdict=Verdict.VANISHED, after=None, left=None)
+    left = judge(now, policy)
+    if not left.drifted:
+        return replace(outcome, after=now, left=left)
+    note = "someone else wrote to it after its repair; look again once Felix has settled"
+    return replace(
+        outcome,
+        verdict=Verdict.CONTENDED,
+        after=now,
+        left=left,
+        notes=(*outcome.notes, note),
+    )
 
 
 def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:
