@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from glob import escape
 
 from . import classifier
 from .errors import KernelError, Refusal
-from .kernel import bpf
+from .kernel import bpf, clsact
 from .kernel.netlink import TcSocket
 from .kernel.programs import Program
 from .kernel.snapshot import Reader
@@ -83,6 +84,14 @@ def _filters(attachments: Attachments) -> Attachments:
     return _of_type(attachments, AttachType.TC)
 
 
+def find_again(endpoint: Endpoint, hook: Hook, a: Attachment) -> Attachment | None:
+    """What is there now in the place of ``a``."""
+    for now in endpoint.at(hook):
+        if (now.attach_type, now.slot, now.program_id) == (a.attach_type, a.slot, a.program_id):
+            return now
+    return None
+
+
 def open_endpoint(reader: Reader, interface: str) -> Endpoint:
     """:raises Refusal: where there is no such interface."""
     found = reader.read([escape(interface)]).endpoints
@@ -105,6 +114,11 @@ class Hooks:
 
     def present(self, place: Place, program: Program) -> Change:
         """:raises Refusal: where the place is a stranger's, or can't be had."""
+        if place.pin and not bpf.is_bpffs(os.path.dirname(place.pin)):
+            raise Refusal(
+                f"pin: {os.path.dirname(place.pin) or '.'} is no folder of a BPF file system "
+                "(mount -t bpf bpf /sys/fs/bpf); nothing was touched"
+            )
         if place.attach_type is AttachType.TCX:
             change = self._tcx_present(place, program)
         else:
@@ -117,6 +131,8 @@ class Hooks:
                 f"{self._endpoint.interface} has an ingress qdisc where clsact belongs; it is not "
                 "ours to delete. Find its owner, then: tc qdisc del dev IFACE ingress"
             )
+        if self._endpoint.qdisc is Qdisc.NONE:
+            clsact.require()
         name = place.name or f"{program.info.name}:[{program.info.program_id}]"
         filters = _filters(self._endpoint.at(place.hook))
         handle = place.handle or _present_handle(filters, place, name)
@@ -155,6 +171,11 @@ class Hooks:
                 pin = place.pin
                 return Change(None, wanted, lambda: _attach_link(ifindex, hook, program.fd, pin))
             return Change(None, wanted, lambda: bpf.tcx_attach(ifindex, hook, program.fd))
+        if place.pin and not held.link_id:
+            raise Refusal(
+                f"{self._endpoint.interface} {hook.value}: {held} is attached without a link, so "
+                "there is none to pin; detach it first (state=absent)"
+            )
         if program.is_the_one(held.program_id, held.tag):
             return Change(held, held, None)
         after = wanted._replace(link_id=held.link_id)
@@ -168,7 +189,7 @@ class Hooks:
             held = self._tcx_held(place.hook, place.name)
         else:
             held = self._tc_held(place)
-        pin = place.pin if place.pin and _is_pin(place.pin) else None
+        pin = place.pin if place.pin and _may_unpin(place.pin, held) else None
         if held is None and pin is None:
             return Change(None, None, None)
 
@@ -207,19 +228,27 @@ class Hooks:
     # --- pins ---------------------------------------------------------------------------------
 
     def _with_pin(self, place: Place, program: Program, change: Change) -> Change:
-        """A TC program's pin is kept on the program itself; a TCX one's is its link's."""
-        if place.pin is None or place.attach_type is AttachType.TCX:
+        """``change``, and what is attached after it pinned: the program, or for TCX its link."""
+        path, after = place.pin, change.after
+        if path is None or after is None:
             return change
-        path = place.pin
-        if _pinned_already(path, program):
+        if after.attach_type is AttachType.TCX:
+            if _pinned_link(path, after.link_id) or change.before is None:
+                return change  # a new link is made pinned
+            opening = partial(bpf.link_fd, after.link_id)
+        elif _pinned_program(path, program.info.name) == after.program_id:
             return change
+        elif change.apply is None:
+            opening = partial(bpf.program_fd, after.program_id)
+        else:
+            opening = partial(os.dup, program.fd)
 
         def apply() -> None:
-            with _pinned(program.fd, path):
+            with _pinned(opening(), path):
                 if change.apply:
                     change.apply()
 
-        return Change(change.before, change.after, apply)
+        return Change(change.before, after, apply)
 
     def _tcx_held(self, hook: Hook, name: str | None) -> Attachment | None:
         held = _of_type(self._endpoint.at(hook), AttachType.TCX)
@@ -301,41 +330,80 @@ def _detach_tcx(ifindex: int, hook: Hook, a: Attachment) -> None:
         os.close(fd)
 
 
-def _is_pin(path: str) -> bool:
-    """:raises Refusal: where something else than a BPF object is at ``path``."""
+@contextmanager
+def _opened_pin(path: str) -> Iterator[int | None]:
+    """The fd of the object pinned at ``path``; None where nothing is there.
+
+    :raises Refusal: where something else than a BPF object is there.
+    """
     if not os.path.lexists(path):
-        return False
+        yield None
+        return
     try:
-        os.close(bpf.open_pin(path))
+        fd = bpf.open_pin(path)
     except KernelError as error:
         raise Refusal(f"pin: {path} is no pin ({error}); nothing was touched") from error
-    return True
-
-
-def _pinned_already(path: str, program: Program) -> bool:
-    if not _is_pin(path):
-        return False
-    fd = bpf.open_pin(path)
     try:
-        if not bpf.is_program(fd):
-            raise Refusal(f"pin: {path} is another BPF object; it was left alone")
-        info = bpf.program_info(fd)
+        yield fd
     finally:
         os.close(fd)
-    return program.is_the_one(info.program_id, info.tag)
+
+
+def _pinned_program(path: str, name: str) -> int | None:
+    """The id of the program pinned at ``path``, an older one of that name perhaps.
+
+    :raises Refusal: where anything else is pinned there.
+    """
+    with _opened_pin(path) as fd:
+        if fd is None:
+            return None
+        if not bpf.is_program(fd) or bpf.program_info(fd).name != name:
+            raise Refusal(f"pin: {path} pins something else than a program {name}; left alone")
+        return bpf.program_info(fd).program_id
+
+
+def _pinned_link(path: str, link_id: int) -> bool:
+    """Whether the TCX link is pinned at ``path``.
+
+    :raises Refusal: where anything else is pinned there; another link would go with its pin.
+    """
+    with _opened_pin(path) as fd:
+        if fd is None:
+            return False
+        link = bpf.tcx_link_info(fd)
+        if link is None or link.link_id != link_id:
+            raise Refusal(f"pin: {path} pins something else; left alone")
+        return True
+
+
+def _may_unpin(path: str, held: Attachment | None) -> bool:
+    """Whether there is a pin at ``path``, of what is being detached or of a dead TCX link.
+
+    :raises Refusal: where it pins anything else.
+    """
+    with _opened_pin(path) as fd:
+        if fd is None:
+            return False
+        link = bpf.tcx_link_info(fd)
+        if link is not None and (link.ifindex == 0 or (held and held.link_id == link.link_id)):
+            return True
+        if held and bpf.is_program(fd) and bpf.program_info(fd).program_id == held.program_id:
+            return True
+    raise Refusal(f"pin: {path} pins something else than what is attached here; left alone")
 
 
 @contextmanager
 def _pinned(fd: int, path: str) -> Iterator[None]:
-    """Pin once the body has succeeded, taking an older pin's place without a moment of none.
+    """Pin ``fd`` and close it once the body has succeeded, in an older pin's place in one step.
 
     The pin is made aside before the body, so that what can fail of it fails before anything is
     attached. (bpffs allows no dot in a name.)
     """
-    aside = f"{path}_new"
-    with suppress(FileNotFoundError):
-        os.unlink(aside)
-    bpf.pin(fd, aside)
+    aside = f"{path}_{os.getpid()}"
+    try:
+        bpf.pin(fd, aside)
+    finally:
+        os.close(fd)
     try:
         yield
     except BaseException:

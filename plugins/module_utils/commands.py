@@ -9,20 +9,20 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import escape
 from typing import Any
 
 from . import argspec, results
-from .attach import Change, Hooks, after_change, open_endpoint
+from .attach import Change, Hooks, after_change, find_again, open_endpoint
 from .errors import DataplaneError, KernelError, Refusal
 from .kernel import clsact, namespace, privilege
 from .kernel.netlink import TcSocket
 from .kernel.programs import Program, opened
 from .kernel.snapshot import Reader
 from .model import Attachment, Endpoint, Hook
-from .survey import Deed, Order, survey
+from .survey import Deed, Order, survey, vanished
 
 Params = Mapping[str, Any]
 
@@ -157,14 +157,20 @@ def _endpoint_consistent(
         managed=True,
     )
     surveyed = survey(order, tc, reader)
-    outcome = surveyed.outcomes[0]
+    outcome = surveyed.outcomes[0] if surveyed.outcomes else vanished(before.interface)
     result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
     told = results.outcome(outcome)
-    for key in ("verdict", "outlook", "felix_message", "findings", "plan", "done", "notes"):
+    for key in _TOLD:
         if key in told:
             result[key] = told[key]
     failure = str(surveyed.error) if surveyed.error else None
     return Answer(result, failure, _warnings(surveyed.unread))
+
+
+#: What is told of one endpoint's survey besides before and after.
+_TOLD = (
+    "verdict", "outlook", "felix_message", "findings", "remaining", "plan", "done", "notes"
+)  # fmt: skip
 
 
 def _attach(
@@ -253,6 +259,9 @@ def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> Answer:
             with opened(argspec.program_spec(params)) as program:
                 change = worker.present(place, program)
                 _apply(endpoint, [(hook, change)], check_mode)
+        if change.apply and change.after and not check_mode:
+            now = find_again(open_endpoint(reader, params["interface"]), hook, change.after)
+            change = replace(change, after=now)
     return Answer(_program_result(endpoint, hook, change, with_diff))
 
 

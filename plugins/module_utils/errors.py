@@ -34,8 +34,8 @@ class KernelError(DataplaneError):
 
 
 class ProgramRefused(DataplaneError):
-    """The kernel's verifier refused a program; nothing was attached."""
+    """The compiler or the kernel's verifier refused a program, as ``log`` says."""
 
     def __init__(self, text: str, log: str) -> None:
-        super().__init__(f"{text}; nothing was attached. The verifier's log:\n{log}")
+        super().__init__(f"{text}; nothing was attached:\n{log}")
         self.log = log

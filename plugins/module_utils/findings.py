@@ -26,6 +26,7 @@ from .model import (
     Policy,
     Qdisc,
     Severity,
+    named_by_calico,
 )
 from .outlook import outlook
 
@@ -39,13 +40,13 @@ _REATTACH = (
 
 def look(endpoint: Endpoint, policy: Policy) -> Judgement:
     """The findings and the outlook of ``endpoint``; its plan is plan.py's."""
-    if _in_parity(endpoint):
+    if _in_parity(endpoint, policy):
         return _CLEAN
     now, message = outlook(endpoint, policy.era)
     return Judgement(tuple(_findings(endpoint, policy, now)), (), now, message)
 
 
-def _in_parity(endpoint: Endpoint) -> bool:
+def _in_parity(endpoint: Endpoint, policy: Policy) -> bool:
     """The healthy endpoint, told apart at once: nearly all of a node's are."""
     if len(endpoint.ingress) != 1 or len(endpoint.egress) != 1:
         return False
@@ -55,6 +56,9 @@ def _in_parity(endpoint: Endpoint) -> bool:
     return (
         as_felix_attaches(ingress)
         and as_felix_attaches(egress)
+        and named_by_calico(ingress.name)
+        and named_by_calico(egress.name)
+        and policy.attach_type in (None, ingress.attach_type)
         and ingress.attach_type is egress.attach_type
         and ingress.slot == egress.slot
         and (endpoint.qdisc is Qdisc.CLSACT or ingress.attach_type is AttachType.TCX)

@@ -66,6 +66,14 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
+class RepairRefused(DataplaneError):
+    """The kernel refuses a step for good; ``outcome`` has what was done and what stands."""
+
+    def __init__(self, text: str, outcome: Outcome) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
 class _MovedOn(Exception):
     """Someone else changed the endpoint under us; the text says what was seen."""
 
@@ -94,8 +102,7 @@ class Repairer:
     def repair(self, endpoint: Endpoint, found: Judgement) -> Outcome:
         """Carry ``found.plan`` out, planning anew under contention.
 
-        :raises DataplaneError: where the kernel refuses a step for good; it says what was done
-            before and what is left.
+        :raises RepairRefused: where the kernel refuses a step for good.
         """
         attempt = _Attempt(self._tc, self._reader)
         now, left = endpoint, found
@@ -111,11 +118,27 @@ class Repairer:
                 if fresh is None:
                     return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
                 now = fresh
+            except KernelError as error:
+                raise self._refused(endpoint, found, attempt, error) from error
             left = judge(now, self._policy)
             if not left.plan:
                 break
         verdict = _verdict(left, attempt)
         return Outcome(verdict, endpoint, found, now, left, *attempt.story())
+
+    def _refused(
+        self, endpoint: Endpoint, found: Judgement, attempt: _Attempt, error: KernelError
+    ) -> RepairRefused:
+        now = self._read_again(endpoint) or endpoint
+        stands = "; ".join(f"{hook.value}: {_listed(now.at(hook))}" for hook in HOOKS)
+        done = "; ".join(str(step) for step in attempt.done) or "nothing"
+        return RepairRefused(
+            f"{endpoint.interface}: {error}. Done before: {done}. The endpoint now holds {stands}. "
+            "Both hooks keep the programs they had; run again once the cause is gone",
+            Outcome(
+                Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy), *attempt.story()
+            ),
+        )
 
     def _sure(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint itself; read anew if a hook is bare, as one that just went looks too."""
@@ -175,7 +198,8 @@ class _Attempt:
             self._take_back()
             raise
         except KernelError as error:
-            self._refused(endpoint, error)
+            self._give_way(endpoint, error)
+            raise
         return endpoint
 
     def _expect(self, endpoint: Endpoint, hook: Hook) -> None:
@@ -261,20 +285,17 @@ class _Attempt:
         else:
             self.done.append(Step(Action.DELETE, hook, copy))
 
-    def _refused(self, endpoint: Endpoint, error: KernelError) -> None:
-        """Tell a change under our feet from a refusal that stays."""
+    def _give_way(self, endpoint: Endpoint, error: KernelError) -> None:
+        """Take our copies back, and tell a change under our feet from a refusal that stays.
+
+        :raises _Vanished, _MovedOn: where ``error`` is but a sign of someone else's doing.
+        """
         if error.errno == errno.ENODEV:
             raise _Vanished from error
-        moved = any(self._read(hook) != _without_load_times(endpoint.at(hook)) for hook in HOOKS)
+        moved = any(self._read(h) != _without_load_times(endpoint.at(h)) for h in HOOKS)
         self._take_back()
         if moved or error.errno in _SOMEONE_ELSE:
             raise _MovedOn(str(error)) from error
-        left = "; ".join(f"{hook.value}: {_listed(self._read(hook))}" for hook in HOOKS)
-        done = "; ".join(str(step) for step in self.done) or "nothing"
-        raise DataplaneError(
-            f"{self._endpoint.interface}: {error}. Done before: {done}. The endpoint now holds "
-            f"{left}. Both hooks keep the programs they had; run again once the cause is gone"
-        ) from error
 
 
 def _without_load_times(attachments: Attachments) -> Attachments:

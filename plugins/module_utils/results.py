@@ -81,6 +81,7 @@ def outcome(o: Outcome) -> Result:
         verdict=o.verdict.value,
         outlook=judged.outlook.value,
         findings=[finding(f) for f in o.found.findings],
+        remaining=[finding(f) for f in judged.findings],
         plan=[step(s) for s in o.found.plan],
         done=[step(s) for s in o.done],
         notes=list(o.notes),

@@ -17,7 +17,7 @@ from .kernel.snapshot import Reader, Snapshot
 from .model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
 from .parity import judge
 from .plan import apply_plan
-from .repair import Outcome, Repairer
+from .repair import Outcome, Repairer, RepairRefused
 
 
 class Deed(Enum):
@@ -60,18 +60,20 @@ def survey(
     :raises KernelError: where the snapshot can't be read.
     """
     snapshot = reader.read(order.interfaces, order.exclude)
-    gone = [_vanished(name) for name in snapshot.vanished]
+    gone = [vanished(name) for name in snapshot.vanished]
     if not _managed(order, snapshot):
         return Survey(tuple(map(_unmanaged, snapshot.endpoints)) + tuple(gone), snapshot.unread)
     judged = {e.interface: (e, judge(e, order.policy)) for e in snapshot.endpoints}
     suspects = {name: e.ifindex for name, (e, j) in judged.items() if j.drifted or j.plan}
     if suspects and order.settle > 0:
         sleep(order.settle)
-        judged.update(_second_look(order, reader, suspects))
+        again = _second_look(order, reader, suspects)
         for name, ifindex in suspects.items():
-            if name not in judged or judged[name][0].ifindex != ifindex:
-                judged.pop(name, None)
-                gone.append(_vanished(name))
+            if name in again and again[name][0].ifindex == ifindex:
+                judged[name] = again[name]
+            else:
+                del judged[name]
+                gone.append(vanished(name))
     repairer = Repairer(tc, reader, order.policy, order.retries, sleep)
     outcomes, error = _act(order, list(judged.values()), repairer)
     if order.settle > 0:
@@ -97,19 +99,19 @@ def _act(
     order: Order, judged: list[tuple[Endpoint, Judgement]], repairer: Repairer
 ) -> tuple[list[Outcome], DataplaneError | None]:
     outcomes: list[Outcome] = []
+    error: DataplaneError | None = None
     for endpoint, judgement in judged:
-        if order.deed is Deed.AUDIT or not judgement.plan:
+        if order.deed is Deed.AUDIT or not judgement.plan or error:
             outcomes.append(_as_seen(endpoint, judgement))
-            continue
-        if order.deed is Deed.PREDICT:
+        elif order.deed is Deed.PREDICT:
             outcomes.append(_predicted(endpoint, judgement, order.policy))
-            continue
-        try:
-            outcomes.append(repairer.repair(endpoint, judgement))
-        except DataplaneError as error:
-            outcomes.append(_as_seen(endpoint, judgement))
-            return outcomes, error
-    return outcomes, None
+        else:
+            try:
+                outcomes.append(repairer.repair(endpoint, judgement))
+            except RepairRefused as refused:
+                outcomes.append(refused.outcome)
+                error = refused
+    return outcomes, error
 
 
 def _last_look(
@@ -167,7 +169,7 @@ def _unmanaged(endpoint: Endpoint) -> Outcome:
     return Outcome(Verdict.UNMANAGED, endpoint, nothing, endpoint, nothing)
 
 
-def _vanished(name: str) -> Outcome:
+def vanished(name: str) -> Outcome:
     bare = Endpoint(name, 0, Qdisc.NONE)
     nothing = Judgement((), (), Outlook.OK)
     return Outcome(Verdict.VANISHED, bare, nothing, None, None)

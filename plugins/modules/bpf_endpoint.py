@@ -239,6 +239,12 @@ findings:
         FOR EVER
       repairable: true
       severity: drift
+remaining:
+  description: What is still found at the end.
+  returned: with O(state=consistent)
+  type: list
+  elements: dict
+  sample: []
 plan:
   description: The steps that mend it.
   returned: with O(state=consistent)

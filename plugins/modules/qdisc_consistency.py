@@ -157,7 +157,7 @@ endpoints:
       description: What was found, before any repair.
       type: list
       elements: dict
-      contains:
+      contains: &finding
         code:
           description: The kind of deviation.
           type: str
@@ -173,6 +173,11 @@ endpoints:
         repairable:
           description: Whether RV(endpoints[].plan) ends it.
           type: bool
+    remaining:
+      description: What is still found at the end; RV(endpoints[].findings) where nothing was done.
+      type: list
+      elements: dict
+      contains: *finding
     plan:
       description: The steps that mend it, in order. Check mode and a real run give the same.
       type: list
@@ -272,6 +277,14 @@ endpoints:
         Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
         ({true 49152 2}) does not equal egress qdisc info ({true 49152 1}) name="cali0123456789a"
       findings:
+        - code: handle_mismatch
+          hook: null
+          message: >-
+            ingress is at pref 49152 handle 1, egress at pref 49152 handle 2: Felix fails every
+            10 s, FOR EVER
+          repairable: true
+          severity: drift
+      remaining:
         - code: handle_mismatch
           hook: null
           message: >-

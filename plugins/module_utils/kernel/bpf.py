@@ -41,6 +41,7 @@ _LINK_DETACH = 34
 _TCX_INGRESS, _TCX_EGRESS = 46, 47
 _BPF_LINK_TYPE_TCX = 11
 _BPF_F_REPLACE = 4
+_BPF_FS_MAGIC = 0xCAFE4A11
 
 #: __NR_bpf; 280 is asm-generic's.
 _SYSCALL = {"x86_64": 321, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
@@ -53,7 +54,7 @@ _syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_ulo
 _INFO_SIZE = 256
 _PROG_INFO = struct.Struct("=II8s24xQ4xI8x16s")  # type, id, tag, load time, map count, name
 _MAP_INFO = struct.Struct("=II8xI4x16s")  # type, id, max entries, name
-_LINK_INFO = struct.Struct("=I12xI")  # type, the TCX link's ifindex
+_LINK_INFO = struct.Struct("=II8xI")  # type, id, the TCX link's ifindex
 _MOST_IDS = 64
 
 
@@ -65,6 +66,12 @@ class ProgramInfo(NamedTuple):
     #: Nanoseconds from boot to its load.
     loaded_at: int
     map_ids: tuple[int, ...]
+
+
+class TcxLink(NamedTuple):
+    link_id: int
+    #: 0 where the link is dead: its interface is gone, or it was detached.
+    ifindex: int
 
 
 class MapInfo(NamedTuple):
@@ -174,12 +181,22 @@ def pin(fd: int, path: str) -> None:
 
 
 def _kind(fd: int) -> str:
-    """What the kernel calls the object behind ``fd``: bpf-prog, bpf-map or bpf_link."""
-    return os.readlink(f"/proc/self/fd/{fd}").rsplit(":", 1)[-1]
+    """What the kernel calls the object behind ``fd``: bpf-prog, bpf-map or bpf-link.
+
+    Older kernels write bpf_link.
+    """
+    return os.readlink(f"/proc/self/fd/{fd}").rsplit(":", 1)[-1].replace("_", "-")
 
 
 def is_program(fd: int) -> bool:
     return _kind(fd) == "bpf-prog"
+
+
+def is_bpffs(directory: str) -> bool:
+    """Whether ``directory`` is one, on a BPF file system."""
+    about = (ctypes.c_long * 32)()
+    failed = _libc.statfs(os.fsencode(directory), ctypes.byref(about))
+    return not failed and about[0] & 0xFFFFFFFF == _BPF_FS_MAGIC
 
 
 def open_pin(path: str) -> int:
@@ -250,11 +267,11 @@ def link_detach(fd: int) -> None:
     _bpf("detach a link", _LINK_DETACH, _FD, fd)
 
 
-def tcx_link_ifindex(fd: int) -> int | None:
-    """The interface that a TCX link is attached to; 0 where it is dead, None for all else."""
-    if _kind(fd) != "bpf_link":
+def tcx_link_info(fd: int) -> TcxLink | None:
+    """None where ``fd`` is no TCX link."""
+    if _kind(fd) != "bpf-link":
         return None
     ctypes.memset(_info_address, 0, _INFO_SIZE)
     _read_info(fd)
-    kind, ifindex = _LINK_INFO.unpack_from(_info)
-    return ifindex if kind == _BPF_LINK_TYPE_TCX else None
+    kind, link_id, ifindex = _LINK_INFO.unpack_from(_info)
+    return TcxLink(link_id, ifindex) if kind == _BPF_LINK_TYPE_TCX else None

@@ -10,25 +10,29 @@ never come here, so a node without pyroute2 can be repaired.
 from __future__ import annotations
 
 import errno
+from importlib.util import find_spec
 
 from ..errors import KernelError, Refusal
+
+
+def require() -> None:
+    """:raises Refusal: where pyroute2 is not installed."""
+    if find_spec("pyroute2") is None:
+        raise Refusal(
+            "there is no clsact qdisc, and making one needs pyroute2 on the node: install the "
+            "distribution's python3-pyroute2, or make it by hand (tc qdisc add dev IFACE clsact)"
+        )
 
 
 def make(ifindex: int) -> None:
     """Make the interface's clsact qdisc; one that is there already is as good.
 
-    :raises Refusal: where pyroute2 is not installed.
     :raises KernelError: ENODEV, or EEXIST where an ingress qdisc sits in its place.
     """
-    try:
-        # It takes 0.3 s to import, which nobody should pay who does not come here.
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
-    except ImportError:
-        raise Refusal(
-            "there is no clsact qdisc, and making one needs pyroute2 on the node: install the "
-            "distribution's python3-pyroute2, or make it by hand (tc qdisc add dev IFACE clsact)"
-        ) from None
+    # It takes 0.3 s to import, which nobody should pay who does not come here.
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
     with IPRoute() as netlink:
         try:
             netlink.tc("add", "clsact", ifindex)

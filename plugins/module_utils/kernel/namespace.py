@@ -9,6 +9,7 @@ Not pyroute2's NetNS: an audit must run where it is not installed, and os.setns 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +54,13 @@ def _enter(path: str) -> None:
     try:
         _setns(fd)
     except OSError as error:
-        reason = f"{error.strerror}; entering one needs root (CAP_SYS_ADMIN)"
-        raise Refusal(f"cannot enter the network namespace {path}: {reason}") from None
+        hint = {
+            errno.EPERM: "; it needs root (CAP_SYS_ADMIN)",
+            errno.EINVAL: "; the file is no network namespace",
+        }.get(error.errno or 0, "")
+        raise Refusal(
+            f"cannot enter the network namespace {path}: {error.strerror}{hint}"
+        ) from None
     finally:
         os.close(fd)
 

@@ -208,7 +208,8 @@ class Reader:
                 self._unread["pins"] = str(error)
             return False
         try:
-            return bpf.tcx_link_ifindex(fd) == 0
+            link = bpf.tcx_link_info(fd)
+            return link is not None and link.ifindex == 0
         finally:
             os.close(fd)
 

@@ -23,8 +23,8 @@ def load(text_or_path: str, function: str) -> int:
     """Compile C text, or the C file at an absolute path, and load ``function`` as a classifier.
 
     :returns: the program's fd, the caller's to close.
-    :raises Refusal: BCC is not there, no such file, or the text does not compile.
-    :raises ProgramRefused: where the kernel refuses the program, with the verifier's log.
+    :raises Refusal: BCC is not there, or no such file.
+    :raises ProgramRefused: where the compiler or the verifier refuses it.
     """
     bpf = _bcc()
     said: list[str] = []
@@ -32,9 +32,10 @@ def load(text_or_path: str, function: str) -> int:
         with _stderr_into(said):
             compiled = bpf(text=_text(text_or_path))
     except Exception as error:
-        raise Refusal(
-            f"source does not compile: {error}\n{''.join(said)}"
-            "(BCC needs the running kernel's headers, in /lib/modules/VERSION/build)"
+        raise ProgramRefused(
+            f"source does not compile: {error} (BCC needs the running kernel's headers, in "
+            "/lib/modules/VERSION/build)",
+            "".join(said),
         ) from error
     try:
         with _stderr_into(said):
