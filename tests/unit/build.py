@@ -1,0 +1,76 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Endpoints as the tests write them down, and plans as they read them."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import classifier
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Attachment,
+    Attachments,
+    AttachType,
+    Endpoint,
+    Plan,
+    Qdisc,
+    named_by_calico,
+)
+
+INTERFACE = "cali0123456789a"
+IFINDEX = 7
+
+
+def ours(handle: int = 1, program: int = 10, priority: int = 49152, **other: Any) -> Attachment:
+    """A filter as Felix attaches it, but for what ``other`` says."""
+    plain = Attachment(
+        AttachType.TC, priority, handle, program, f"cali_tc_preambl:[{program}]", "aa", True, True
+    )
+    return plain._replace(**other)
+
+
+def foreign(priority: int, handle: int = 1, program: int = 90, **other: Any) -> Attachment:
+    """A stranger's cls_bpf filter."""
+    plain = ours(handle, program, priority, name=f"cil_from_contai:[{program}]", ours=False)
+    return plain._replace(**other)
+
+
+def u32(priority: int, handle: int = 0x80000800, **other: Any) -> Attachment:
+    """A stranger's filter of another kind, of which the kernel tells no name and no program."""
+    plain = foreign(priority, handle, 0, name="", tag="", direct_action=False, kind="u32")
+    return plain._replace(**other)
+
+
+def tcx(program: int = 50, name: str = "cali_tc_preambl", **other: Any) -> Attachment:
+    plain = Attachment(AttachType.TCX, 0, 0, program, name, "aa", True, named_by_calico(name))
+    return plain._replace(**{"link_id": program, **other})
+
+
+def at(*handles: int, program: int = 10) -> Attachments:
+    """Felix's filters at 49152, attached one after the other, each with a program of its own."""
+    return listed(*(ours(h, program + n, loaded_at=n) for n, h in enumerate(handles)))
+
+
+def listed(*filters: Attachment) -> Attachments:
+    """Filters of chain 0 in the kernel's order, if they are attached in the given order."""
+    nothing: Attachments = ()
+    return reduce(classifier.add, filters, nothing)
+
+
+def endpoint(
+    ingress: Attachments, egress: Attachments, qdisc: Qdisc = Qdisc.CLSACT, **other: Any
+) -> Endpoint:
+    return Endpoint(INTERFACE, IFINDEX, qdisc, ingress, egress, **other)
+
+
+def told(plan: Plan) -> list[str]:
+    """A plan in few words: ``add egress 49152/1 id 20``."""
+    return [
+        f"unpin {s.hook.value} {s.path}"
+        if s.filter is None
+        else f"{s.action.value} {s.hook.value} {s.filter.priority}/{s.filter.handle}"
+        f" id {s.filter.program_id}{f' chain {s.filter.chain}' if s.filter.chain else ''}"
+        for s in plan
+    ]
