@@ -47,10 +47,10 @@ integration: $(READY)  ## tests on the running kernel, as root
 	pytest tests/integration
 
 demo: $(READY)  ## see the fault and its repair, as root
-	tests/demo.sh
+	python tests/demo
 
 bench: $(READY)  ## how long things take, as root
-	tests/bench.sh
+	python tests/bench
 
 build: $(READY)  ## the tarball that ships
 	ansible-galaxy collection build --force --output-path .build

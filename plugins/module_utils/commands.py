@@ -17,6 +17,7 @@ from typing import Any
 from . import argspec, results
 from .attach import Change, Hooks, after_change, find_again, open_endpoint
 from .errors import DataplaneError, KernelError, Refusal
+from .guard import Guard
 from .kernel import clsact, namespace, privilege
 from .kernel.netlink import TcSocket
 from .kernel.programs import Program, opened
@@ -73,8 +74,8 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
     if writing:
         privilege.require_for_writing("state=consistent")
     start = time.monotonic()
-    with _node(params["netns"]) as (tc, reader):
-        surveyed = survey(order, tc, reader)
+    with _node(params["netns"]) as (tc, reader), Guard(tc, reader) as guard:
+        surveyed = survey(order, tc, reader, guard.sleep, guard)
     result = results.survey(surveyed, verbose=params["verbose_endpoints"], with_diff=with_diff)
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
     failure = str(surveyed.error) if surveyed.error else None
@@ -156,7 +157,8 @@ def _endpoint_consistent(
         retries=params["retries"],
         managed=True,
     )
-    surveyed = survey(order, tc, reader)
+    with Guard(tc, reader) as guard:
+        surveyed = survey(order, tc, reader, guard.sleep, guard)
     outcome = surveyed.outcomes[0] if surveyed.outcomes else vanished(before.interface)
     result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
     told = results.outcome(outcome)

@@ -131,10 +131,18 @@ def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
 
 
 def _cheapest_first(endpoint: Endpoint) -> Iterator[_Candidate]:
-    """All candidates; a slot that one hook already uses is never dearer than one that none does."""
-    in_use = {a.slot for h in HOOKS for a in ours_tc(endpoint.at(h))}
-    yield from sorted(_candidates(endpoint, in_use))
-    yield from sorted(_candidates(endpoint, _slots_beside(endpoint) - in_use))
+    """All candidates in order, those at slots in use before the others are even worked out.
+
+    A slot that no hook uses takes an add and all deletes at each hook; what is no dearer than that
+    need not be compared with them.
+    """
+    ours = [ours_tc(endpoint.at(h)) for h in HOOKS]
+    in_use = {a.slot for attachments in ours for a in attachments}
+    elsewhere = sum(1 + len(attachments) for attachments in ours if attachments)
+    near = sorted(_candidates(endpoint, in_use))
+    yield from (c for c in near if c.writes <= elsewhere)
+    beside = _candidates(endpoint, _slots_beside(endpoint) - in_use)
+    yield from sorted([*(c for c in near if c.writes > elsewhere), *beside])
 
 
 def _drift(seen: Judgement) -> set[tuple[Code, Hook | None]]:

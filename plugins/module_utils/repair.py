@@ -22,10 +22,12 @@ from glob import escape
 from . import classifier
 from .errors import DataplaneError, KernelError
 from .findings import HOOKS
+from .guard import Guard
 from .kernel import bpf
 from .kernel.netlink import TcSocket
 from .kernel.snapshot import Reader
 from .model import (
+    ETH_P_ALL,
     Action,
     Attachment,
     Attachments,
@@ -92,19 +94,24 @@ class Repairer:
         policy: Policy,
         retries: int = 3,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        settle: float = 0.0,
+        guard: Guard | None = None,
     ) -> None:
         self._tc = tc
         self._reader = reader
         self._policy = policy
         self._retries = retries
         self._sleep = sleep
+        self._settle = settle
+        self._guard = guard
 
     def repair(self, endpoint: Endpoint, found: Judgement) -> Outcome:
         """Carry ``found.plan`` out, planning anew under contention.
 
         :raises RepairRefused: where the kernel refuses a step for good.
         """
-        attempt = _Attempt(self._tc, self._reader)
+        attempt = _Attempt(self._tc, self._reader, self._guard)
         now, left = endpoint, found
         for tries in range(self._retries + 1):
             try:
@@ -113,8 +120,7 @@ class Repairer:
                 return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
             except _MovedOn as moved:
                 attempt.notes.append(str(moved))
-                self._sleep(_PAUSE * 2**tries)
-                fresh = self._read_again(now)
+                fresh = self._still(now, max(self._settle, _PAUSE * 2**tries))
                 if fresh is None:
                     return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
                 now = fresh
@@ -149,6 +155,21 @@ class Repairer:
             raise _Vanished
         return fresh
 
+    def _still(self, endpoint: Endpoint, pause: float) -> Endpoint | None:
+        """The endpoint once it holds still for ``pause`` seconds; None where it vanished.
+
+        A Felix in the middle of its pass has yet to delete what it listed before; what we moved
+        then might be hit.
+        """
+        seen = self._read_again(endpoint)
+        for _look in range(self._retries + 1):
+            self._sleep(pause)
+            again = self._read_again(endpoint)
+            if again is None or again == seen:
+                break
+            seen = again
+        return again
+
     def _read_again(self, endpoint: Endpoint) -> Endpoint | None:
         found = self._reader.read([escape(endpoint.interface)]).endpoints
         return found[0] if found and found[0].ifindex == endpoint.ifindex else None
@@ -165,9 +186,10 @@ def _verdict(left: Judgement, attempt: _Attempt) -> Verdict:
 class _Attempt:
     """The writes at one endpoint, each held against the model, and their story."""
 
-    def __init__(self, tc: TcSocket, reader: Reader) -> None:
+    def __init__(self, tc: TcSocket, reader: Reader, guard: Guard | None) -> None:
         self._tc = tc
         self._reader = reader
+        self._guard = guard
         self._endpoint = Endpoint("", 0, Qdisc.NONE)
         self._copies: list[tuple[Hook, Attachment]] = []
         self.done: list[Step] = []
@@ -187,10 +209,12 @@ class _Attempt:
                 if step.hook is not last:
                     self._expect(endpoint, step.hook)
                     last = step.hook
+                    self._hold(endpoint, step.hook)
                 self._write(step)
                 self.done.append(step)
                 endpoint = apply_step(endpoint, step)
                 self._expect(endpoint, step.hook)
+                self._hold(endpoint, step.hook)
             for hook in HOOKS:
                 if hook is not last:
                     self._expect(endpoint, hook)
@@ -201,6 +225,10 @@ class _Attempt:
             self._give_way(endpoint, error)
             raise
         return endpoint
+
+    def _hold(self, endpoint: Endpoint, hook: Hook) -> None:
+        if self._guard is not None:
+            self._guard.hold(endpoint, hook)
 
     def _expect(self, endpoint: Endpoint, hook: Hook) -> None:
         seen = self._read(hook)
@@ -246,13 +274,16 @@ class _Attempt:
         Its last reference goes only after an RCU grace period, so it can still be opened.
         """
         try:
+            if not (gone.kind == "bpf" and gone.direct_action and gone.protocol == ETH_P_ALL):
+                raise KernelError("attach it as it was", errno.EOPNOTSUPP)
             self._add(hook, gone)
         except KernelError as error:
             self.harmed = True
             raise _MovedOn(
                 f"{hook.value}: {gone} was attached in the instant before a delete at its place, "
                 f"went with it, and could not be put back ({error}); the former program still "
-                "enforces. Felix must re-attach: restart this node's calico-node pod"
+                "enforces. Whoever attached it must do so again; if it is Felix's, restart this "
+                "node's calico-node pod"
             ) from error
         raise _MovedOn(f"{hook.value}: {gone} took the place of a filter being deleted; put back")
 

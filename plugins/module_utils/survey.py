@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from glob import escape
 
 from .errors import DataplaneError
+from .guard import Guard
 from .kernel.netlink import TcSocket
 from .kernel.snapshot import Reader, Snapshot
 from .model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
 from .parity import judge
 from .plan import apply_plan
 from .repair import Outcome, Repairer, RepairRefused
+
+#: Endpoints with what was said of them, by interface.
+Judged = dict[str, tuple[Endpoint, Judgement]]
 
 
 class Deed(Enum):
@@ -53,32 +57,34 @@ class Survey:
 
 
 def survey(
-    order: Order, tc: TcSocket, reader: Reader, sleep: Callable[[float], None] = time.sleep
+    order: Order,
+    tc: TcSocket,
+    reader: Reader,
+    sleep: Callable[[float], None] = time.sleep,
+    guard: Guard | None = None,
 ) -> Survey:
     """Judge every wanted endpoint, look again at the suspects, and repair where ordered to.
 
+    :param sleep: how to wait; with a ``guard``, its own.
     :raises KernelError: where the snapshot can't be read.
     """
     snapshot = reader.read(order.interfaces, order.exclude)
-    gone = [vanished(name) for name in snapshot.vanished]
+    aside = [vanished(name) for name in snapshot.vanished]
     if not _managed(order, snapshot):
-        return Survey(tuple(map(_unmanaged, snapshot.endpoints)) + tuple(gone), snapshot.unread)
+        return Survey((*map(_unmanaged, snapshot.endpoints), *aside), snapshot.unread)
     judged = {e.interface: (e, judge(e, order.policy)) for e in snapshot.endpoints}
-    suspects = {name: e.ifindex for name, (e, j) in judged.items() if j.drifted or j.plan}
-    if suspects and order.settle > 0:
-        sleep(order.settle)
-        again = _second_look(order, reader, suspects)
-        for name, ifindex in suspects.items():
-            if name in again and again[name][0].ifindex == ifindex:
-                judged[name] = again[name]
-            else:
-                del judged[name]
-                gone.append(vanished(name))
-    repairer = Repairer(tc, reader, order.policy, order.retries, sleep)
-    outcomes, error = _act(order, list(judged.values()), repairer)
     if order.settle > 0:
-        outcomes = _last_look(order, reader, outcomes, sleep)
-    return Survey(tuple(outcomes + gone), snapshot.unread, error)
+        suspects = {name: seen for name, seen in judged.items() if seen[1].drifted or seen[1].plan}
+        confirmed, restless = _confirm(order, reader, suspects, sleep)
+        judged = {**{n: s for n, s in judged.items() if n not in suspects}, **confirmed}
+        aside += restless
+    repairer = Repairer(
+        tc, reader, order.policy, order.retries, sleep, settle=order.settle, guard=guard
+    )
+    outcomes, error = _act(order, list(judged.values()), repairer, sleep)
+    if order.deed is Deed.REPAIR and order.settle > 0:
+        outcomes = _last_look(order, reader, outcomes, sleep, guard)
+    return Survey((*outcomes, *aside), snapshot.unread, error)
 
 
 def _managed(order: Order, snapshot: Snapshot) -> bool:
@@ -88,15 +94,48 @@ def _managed(order: Order, snapshot: Snapshot) -> bool:
     return any(e.has_ours for e in snapshot.endpoints)
 
 
-def _second_look(
-    order: Order, reader: Reader, suspects: dict[str, int]
-) -> dict[str, tuple[Endpoint, Judgement]]:
-    again = reader.read([escape(name) for name in suspects])
+def _confirm(
+    order: Order, reader: Reader, suspects: Judged, sleep: Callable[[float], None]
+) -> tuple[Judged, list[Outcome]]:
+    """Look at the suspects again after the settle time: (what is still there, what is not).
+
+    An audit believes the second look. A repair plans only from what has held still between two: a
+    Felix between its attach and its deletes would delete what we moved.
+    """
+    confirmed: Judged = {}
+    aside: list[Outcome] = []
+    for _look in range(order.retries + 1):
+        if not suspects:
+            break
+        sleep(order.settle)
+        moving: Judged = {}
+        again = _read_again(order, reader, suspects)
+        for name, (before, _judgement) in suspects.items():
+            if name not in again or again[name][0].ifindex != before.ifindex:
+                aside.append(vanished(name))
+            elif order.deed is Deed.AUDIT or again[name][0] == before or not again[name][1].plan:
+                confirmed[name] = again[name]
+            else:
+                moving[name] = again[name]
+        suspects = moving
+    return confirmed, aside + [_restless(*seen) for seen in suspects.values()]
+
+
+def _read_again(order: Order, reader: Reader, names: Iterable[str]) -> Judged:
+    again = reader.read([escape(name) for name in names])
     return {e.interface: (e, judge(e, order.policy)) for e in again.endpoints}
 
 
+def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
+    note = "it changed between every two looks, so nothing was written; see who re-attaches here"
+    return Outcome(Verdict.CONTENDED, endpoint, judgement, endpoint, judgement, notes=(note,))
+
+
 def _act(
-    order: Order, judged: list[tuple[Endpoint, Judgement]], repairer: Repairer
+    order: Order,
+    judged: list[tuple[Endpoint, Judgement]],
+    repairer: Repairer,
+    sleep: Callable[[float], None],
 ) -> tuple[list[Outcome], DataplaneError | None]:
     outcomes: list[Outcome] = []
     error: DataplaneError | None = None
@@ -108,6 +147,7 @@ def _act(
         else:
             try:
                 outcomes.append(repairer.repair(endpoint, judgement))
+                sleep(0)  # the guard takes note of what others did until here
             except RepairRefused as refused:
                 outcomes.append(refused.outcome)
                 error = refused
@@ -115,40 +155,37 @@ def _act(
 
 
 def _last_look(
-    order: Order, reader: Reader, outcomes: list[Outcome], sleep: Callable[[float], None]
+    order: Order,
+    reader: Reader,
+    outcomes: list[Outcome],
+    sleep: Callable[[float], None],
+    guard: Guard | None,
 ) -> list[Outcome]:
-    """Repaired is what still is after the settle time.
-
-    Felix deletes what it listed before, by priority and handle. Was it in the middle of that while
-    a repair moved filters, its delete may come after the repair's last reading.
-    """
-    repaired = [o.before.interface for o in outcomes if o.verdict is Verdict.REPAIRED]
-    if order.deed is not Deed.REPAIR or not repaired:
+    """Repaired is what still is after the settle time."""
+    written = {o.before.interface for o in outcomes if o.done and o.after}
+    if not written:
         return outcomes
     sleep(order.settle)
-    now = {e.interface: e for e in reader.read([escape(name) for name in repaired]).endpoints}
+    now = {name: seen[0] for name, seen in _read_again(order, reader, written).items()}
     return [
-        _seen_last(o, now.get(o.before.interface), order.policy)
-        if o.verdict is Verdict.REPAIRED
+        _seen_last(o, now.get(o.before.interface), order.policy, guard)
+        if o.before.interface in written
         else o
         for o in outcomes
     ]
 
 
-def _seen_last(outcome: Outcome, now: Endpoint | None, policy: Policy) -> Outcome:
+def _seen_last(
+    outcome: Outcome, now: Endpoint | None, policy: Policy, guard: Guard | None
+) -> Outcome:
     if now is None or now.ifindex != outcome.before.ifindex:
         return replace(outcome, verdict=Verdict.VANISHED, after=None, left=None)
     left = judge(now, policy)
-    if not left.drifted:
-        return replace(outcome, after=now, left=left)
-    note = "someone else wrote to it after its repair; look again once Felix has settled"
-    return replace(
-        outcome,
-        verdict=Verdict.CONTENDED,
-        after=now,
-        left=left,
-        notes=(*outcome.notes, note),
-    )
+    notes = guard.notes(now) if guard else ()
+    if left.drifted and outcome.verdict is Verdict.REPAIRED:
+        notes += ("someone else wrote to it after its repair; look again once Felix has settled",)
+    verdict = Verdict.CONTENDED if notes else outcome.verdict
+    return replace(outcome, verdict=verdict, after=now, left=left, notes=(*outcome.notes, *notes))
 
 
 def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:

@@ -24,6 +24,7 @@ import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.guard import Guard
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
@@ -163,9 +164,16 @@ def _survey(
     *,
     deed: Deed = Deed.REPAIR,
     policy: Policy = AUTO,
+    guard: Guard | None = None,
 ) -> Survey:
     order = Order(("cali*",), policy=policy, deed=deed, settle=settle)
-    return survey(order, tc, Reader(tc), sleep)
+    return survey(order, tc, Reader(tc), sleep, guard)
+
+
+@contextmanager
+def _inside(lab: Lab) -> Iterator[TcSocket]:
+    with entered(lab.netns), TcSocket() as tc:
+        yield tc
 
 
 def _mourned(outcome: Outcome) -> bool:
@@ -344,16 +352,20 @@ def test_a_live_felix(era: str, lab: Lab) -> None:
         flows = [f for name in names for f in stack.enter_context(streams(lab, name)).values()]
         for stream in flows:
             stream.start()
+        tc = stack.enter_context(_inside(lab))
+        guard = stack.enter_context(Guard(tc, Reader(tc)))
         with LiveFelix(lab, names, Era(era)) as felix:
             end = time.monotonic() + 6
             while time.monotonic() < end:
-                with entered(lab.netns), TcSocket() as tc:
-                    surveyed = _survey(tc, 0.05, lambda seconds: time.sleep(min(seconds, 0.05)))
+                surveyed = _survey(
+                    tc, 0.05, lambda seconds: guard.sleep(min(seconds, 0.05)), guard=guard
+                )
                 assert surveyed.error is None
                 for outcome in surveyed.outcomes:
                     verdicts[outcome.verdict] += 1
                     if outcome.done:
                         _assert_newest_runs(lab, felix, outcome, mourned)
+        guard.sleep(0.2)
         for stream in flows:
             stream.pause()
         leaked = sum(stream.received for stream in flows)
@@ -363,9 +375,8 @@ def test_a_live_felix(era: str, lab: Lab) -> None:
         assert leaked == 0 or felix.shot_itself, verdicts
         for stage in stages.values():
             bare = [hook for hook in HOOKS if not _running(lab, stage.interface, hook)]
-            assert not bare or felix.shot_itself, (stage.interface, bare)
-            if not bare:
-                _assert_calm(stage)
+            assert not bare, stage.interface
+            _assert_calm(stage)
 
 
 def _assert_newest_runs(

@@ -46,7 +46,7 @@ RTM_DELTFILTER = 45
 RTM_GETTFILTER = 46
 
 #: tcm_parent of clsact's hooks: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS or TC_H_MIN_EGRESS).
-_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 #: tcm_parent of the clsact and ingress qdiscs themselves (TC_H_CLSACT == TC_H_INGRESS).
 _TC_H_CLSACT = 0xFFFFFFF1
 
@@ -64,14 +64,14 @@ _ATTR_TYPE = 0x3FFF
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _HEADER_BRIEF = struct.Struct("=IH2xI").unpack_from  # length, type, sequence
-_HEADER_PARTS = struct.Struct("=IHHI").unpack_from  # length, type, flags, sequence
+HEADER_PARTS = struct.Struct("=IHHI").unpack_from  # length, type, flags, sequence
 _HEADER_ERROR = struct.Struct("=I2xH").unpack_from  # length, flags
 _TCMSG = struct.Struct("=BBHiIII")  # family, pad, pad, ifindex, handle, parent, info
 _ATTR = struct.Struct("=HH")  # length, type
 _ATTR_AT = _ATTR.unpack_from
 _U32_AT = struct.Struct("=I").unpack_from
 _TCMSG_HANDLE_INFO = struct.Struct("=8xI4xI").unpack_from
-_TCMSG_INDEX_PARENT = struct.Struct("=4xi4xI").unpack_from
+TCMSG_INDEX_PARENT = struct.Struct("=4xi4xI").unpack_from
 _LINK_NAME_AT = struct.Struct("=i8xHH").unpack_from
 _TC_REQUEST = struct.Struct("=IHHIIBBHiIII")
 _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
@@ -96,13 +96,12 @@ class TcSocket:
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
-        except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        enlarge_buffer(self._socket)
         self._buffer = bytearray(1 << 18)
         self._sequence = 0
         self.writes = 0
+        #: By which the kernel tells others who made a change.
+        self.port: int = self._socket.getsockname()[0]
 
     def __enter__(self) -> TcSocket:
         return self
@@ -150,7 +149,7 @@ class TcSocket:
         found: dict[int, Qdisc] = {}
 
         def take(buffer: bytearray, start: int, end: int) -> None:
-            index, parent = _TCMSG_INDEX_PARENT(buffer, start)
+            index, parent = TCMSG_INDEX_PARENT(buffer, start)
             if parent == _TC_H_CLSACT:
                 for kind, at, length in _attributes(buffer, start + 20, end):
                     if kind == _TCA_KIND:
@@ -181,7 +180,7 @@ class TcSocket:
                 length, kind, sequence = unpack(buffer, at)
                 if sequence == wanted:
                     if kind == RTM_NEWTFILTER:
-                        _read_filter(buffer, at + 16, at + length, found)
+                        read_filter(buffer, at + 16, at + length, found)
                     elif kind == NLMSG_DONE:
                         return found
                     elif kind == NLMSG_ERROR:
@@ -266,7 +265,7 @@ class TcSocket:
             end = self._socket.recv_into(self._buffer)
             at = 0
             while at < end:
-                length, kind, flags, sequence = _HEADER_PARTS(self._buffer, at)
+                length, kind, flags, sequence = HEADER_PARTS(self._buffer, at)
                 if sequence == self._sequence:
                     interrupted |= flags & NLM_F_DUMP_INTR
                     if kind == wanted:
@@ -288,13 +287,13 @@ class TcSocket:
             end = self._socket.recv_into(self._buffer)
             at = 0
             while at < end:
-                length, kind, flags, sequence = _HEADER_PARTS(self._buffer, at)
+                length, kind, flags, sequence = HEADER_PARTS(self._buffer, at)
                 if sequence == self._sequence:
                     if kind == NLMSG_ERROR:
                         self._raise_error(operation, at)
                         return echoed
                     if kind == RTM_DELTFILTER:
-                        _read_filter(self._buffer, at + 16, at + length, echoed)
+                        read_filter(self._buffer, at + 16, at + length, echoed)
                 at += (length + 3) & ~3
 
     def _raise_error(self, operation: str, at: int) -> None:
@@ -314,8 +313,22 @@ class TcSocket:
         raise KernelError(operation, number, detail)
 
 
+def port_of(buffer: bytearray, at: int) -> int:
+    """The netlink port in the header of the message at ``at``."""
+    port: int = struct.unpack_from("=I", buffer, at + 12)[0]
+    return port
+
+
+def enlarge_buffer(netlink: socket.socket) -> None:
+    """Room for what arrives faster than it is read; above the system's limit only for root."""
+    try:
+        netlink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
+    except PermissionError:
+        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+
+
 def _parent(hook: Hook) -> int:
-    return _INGRESS if hook is Hook.INGRESS else _EGRESS
+    return INGRESS if hook is Hook.INGRESS else EGRESS
 
 
 def _attributes(buffer: bytearray, at: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -341,7 +354,7 @@ def _filter_body(ifindex: int, hook: Hook, priority: int, handle: int, protocol:
     return _TCMSG.pack(0, 0, 0, ifindex, handle, _parent(hook), info)
 
 
-def _read_filter(buffer: bytearray, start: int, end: int, found: list[RawFilter]) -> None:
+def read_filter(buffer: bytearray, start: int, end: int, found: list[RawFilter]) -> None:
     """Decode one filter; a priority's head line, which has handle 0, is no filter.
 
     The hot loop of an audit: one pass, and no calls but to the struct module.

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A hook that someone else leaves bare while a repair is settling gets its own program back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.guard import Guard
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Verdict
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
+    Deed,
+    Order,
+    survey,
+)
+from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+
+CALI = "cali0123456789a"
+
+
+def repaired_while(lab: Lab, others_do: Callable[[], object]) -> Outcome:
+    """Repair a mismatch, egress at 2, while others do something after the last write."""
+    with entered(lab.netns), TcSocket() as tc:
+        reader = Reader(tc)
+        with Guard(tc, reader) as guard:
+            did: list[bool] = []
+
+            def sleep(seconds: float) -> None:
+                if tc.writes and seconds and not did:
+                    did.append(True)
+                    others_do()
+                guard.sleep(min(seconds, 0.1))
+
+            order = Order((CALI,), deed=Deed.REPAIR)
+            return survey(order, tc, reader, sleep, guard).outcomes[0]
+
+
+@pytest.fixture
+def egress(lab: Lab) -> int:
+    """A mismatched endpoint; the program at its egress."""
+    lab.endpoint(CALI)
+    lab.attach(CALI, "ingress", 1)
+    lab.attach(CALI, "egress", 2)
+    return lab.program_ids(CALI, "egress")[0]
+
+
+def test_nobody_does_anything(lab: Lab, egress: int) -> None:
+    outcome = repaired_while(lab, lambda: None)
+    assert (outcome.verdict, outcome.notes) == (Verdict.REPAIRED, ())
+    assert lab.program_ids(CALI, "egress") == [egress]
+
+
+def test_the_last_program_is_deleted(lab: Lab, egress: int) -> None:
+    """As a Felix does that listed handles 1 and 2 between our add and our delete."""
+    outcome = repaired_while(lab, lambda: lab.detach(CALI, "egress", 1))
+    assert outcome.verdict is Verdict.CONTENDED
+    assert "put back at once" in outcome.notes[-1]
+    assert lab.program_ids(CALI, "egress") == [egress]
+    assert lab.slots(CALI) == ([(49152, 1)], [(49152, 1)])
+
+
+def test_felix_deletes_its_own_new_filter(lab: Lab, egress: int) -> None:
+    """As a Felix does that listed handle 2 before our add and attaches after our delete."""
+
+    def attach_at_2_and_delete_2() -> None:
+        lab.attach(CALI, "egress", 2, variant="newer")
+        lab.detach(CALI, "egress", 2)
+
+    outcome = repaired_while(lab, attach_at_2_and_delete_2)
+    assert outcome.verdict is Verdict.CONTENDED
+    assert "was deleted again" in outcome.notes[-1]
+    assert lab.program_ids(CALI, "egress") == [egress]
+
+
+def test_felix_attaches_a_newer_one_and_deletes_ours(lab: Lab, egress: int) -> None:
+    """Nothing to mend: Felix wins, and it is told that its work left another mismatch."""
+
+    def reattach() -> None:
+        lab.attach(CALI, "egress", 2, variant="newer")
+        lab.detach(CALI, "egress", 1)
+
+    outcome = repaired_while(lab, reattach)
+    assert outcome.verdict is Verdict.CONTENDED
+    assert lab.slots(CALI) == ([(49152, 1)], [(49152, 2)])
+    assert lab.program_ids(CALI, "egress") != [egress]
+
+
+def test_the_interface_goes(lab: Lab, egress: int) -> None:
+    outcome = repaired_while(lab, lambda: lab.ip("link", "del", CALI))
+    assert egress
+    assert outcome.verdict is Verdict.VANISHED
