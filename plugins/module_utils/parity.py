@@ -13,17 +13,18 @@ from dataclasses import replace as with_changes
 
 from .findings import look
 from .model import Endpoint, Judgement, Policy
-from .plan import apply_plan, plan
+from .plan import plan
 
 
 def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
     """Everything that one snapshot says of ``endpoint``: findings, plan, outlook."""
     seen = look(endpoint, policy)
-    steps = plan(endpoint, policy, seen)
+    if not seen.drifted:
+        return seen
+    steps, end = plan(endpoint, policy, seen)
     if not steps:
         return seen
-    end = look(apply_plan(endpoint, steps), policy)
-    remaining = {(f.code, f.hook) for f in end.findings}
+    remaining = {(f.code, f.hook) for f in look(end, policy).findings}
     marked = tuple(
         f if (f.code, f.hook) in remaining else with_changes(f, repairable=True)
         for f in seen.findings

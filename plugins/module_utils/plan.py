@@ -81,19 +81,24 @@ def _split(attachments: Attachments) -> tuple[Attachments, Attachments]:
     return attachments[:n], attachments[n:]
 
 
-def plan(endpoint: Endpoint, policy: Policy, seen: Judgement) -> Plan:
-    """The fewest steps to an endpoint that Felix's next passes find ``ok``; () where none are.
+def plan(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tuple[Plan, Endpoint]:
+    """The fewest steps to an endpoint that Felix's next passes find ``ok``, and that endpoint.
 
     Both hooks' survivors are brought to one slot by adding the running program there before
     anything is deleted. Where one hook is bare, only the other can be moved, to where Felix's
     own next pass makes both equal.
     """
     unpin = tuple(Step(Action.UNPIN, p.hook, None, p.path) for p in endpoint.dead_pins)
-    if attach_type_of(endpoint, policy) is not AttachType.TC or not seen.drifted:
-        return unpin
-    if endpoint.qdisc is not Qdisc.CLSACT or not endpoint.has_ours:
-        return unpin
-    return unpin + _cheapest_moves(endpoint, policy, seen)
+    moves: Plan = ()
+    end = endpoint
+    if _movable(endpoint, policy):
+        moves, end = _cheapest_moves(endpoint, policy, seen)
+    return unpin + moves, apply_plan(end, unpin)
+
+
+def _movable(endpoint: Endpoint, policy: Policy) -> bool:
+    has_filters = endpoint.qdisc is Qdisc.CLSACT and endpoint.has_ours
+    return has_filters and attach_type_of(endpoint, policy) is AttachType.TC
 
 
 class _Candidate(NamedTuple):
@@ -106,7 +111,7 @@ class _Candidate(NamedTuple):
     steps: Plan
 
 
-def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> Plan:
+def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tuple[Plan, Endpoint]:
     drift = _drift(seen)
     for candidate in _cheapest_first(endpoint):
         end_state = _end_with_order_kept(endpoint, candidate.steps)
@@ -116,8 +121,8 @@ def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> Plan
         remaining = _drift(end)
         mends = remaining < drift or (remaining == drift and seen.outlook is not Outlook.OK)
         if end.outlook is Outlook.OK and mends and _spares(endpoint, end_state, policy):
-            return candidate.steps
-    return ()
+            return candidate.steps, end_state
+    return (), endpoint
 
 
 def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
@@ -125,9 +130,11 @@ def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
 
     It matters where one hook is bare: era B wants the other hook off handle 1, era C on it.
     """
-    return all(
-        _WORSE[outlook(after, era)[0]] <= _WORSE[outlook(before, era)[0]] for era in policy.spare
-    )
+    for era in policy.spare:
+        end, _message = outlook(after, era)
+        if end is not Outlook.OK and _WORSE[end] > _WORSE[outlook(before, era)[0]]:
+            return False
+    return True
 
 
 def _cheapest_first(endpoint: Endpoint) -> Iterator[_Candidate]:

@@ -225,8 +225,8 @@ def tcx_programs(ifindex: int, hook: Hook) -> list[tuple[int, int]]:
         ifindex, _tcx(hook), 0, 0, _ids_address, _MOST_IDS, 0,
         0, _more_ids_address, 0, 0,
     )  # fmt: skip
-    count = struct.unpack_from("=I", _attr, 24)[0]
-    return list(zip(_ids[:count], _more_ids[:count]))
+    (count,) = _FD.unpack_from(_attr, 24)
+    return list(zip(_ids[:count], _more_ids[:count])) if count else []
 
 
 def tcx_attach(ifindex: int, hook: Hook, fd: int, replace_fd: int = 0) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from ..errors import KernelError
 from ..model import (
@@ -48,13 +49,13 @@ class Snapshot:
 
 def matching(names: Iterable[str], wanted: Iterable[str], exclude: Iterable[str]) -> list[str]:
     """The names that match a shell glob of ``wanted`` and none of ``exclude``, sorted."""
-    wanted, exclude = tuple(wanted), tuple(exclude)
-    return sorted(
-        name
-        for name in names
-        if any(fnmatchcase(name, glob) for glob in wanted)
-        and not any(fnmatchcase(name, glob) for glob in exclude)
-    )
+    is_wanted, is_excluded = _any_of(wanted), _any_of(exclude)
+    return sorted(name for name in names if is_wanted(name) and not is_excluded(name))
+
+
+def _any_of(globs: Iterable[str]) -> Callable[[str], object]:
+    """One regular expression for all; of no globs, one that matches nothing."""
+    return re.compile("|".join(map(translate, globs)) or r"(?!)").match
 
 
 class Reader:
@@ -137,7 +138,7 @@ class Reader:
 
     def _with_load_times(self, attachments: Attachments) -> Attachments:
         """Load times tell generations apart; only where several of ours meet is that a question."""
-        if sum(1 for a in attachments if a.ours) < 2:
+        if len(attachments) < 2 or sum(a.ours for a in attachments) < 2:
             return attachments
         return tuple(self._with_load_time(a) if a.ours else a for a in attachments)
 
@@ -172,7 +173,7 @@ class Reader:
             if error.errno != errno.EINVAL:
                 self._unread["tcx"] = str(error)
             return ()
-        return tuple(self._tcx_attachment(*ids) for ids in found)
+        return tuple([self._tcx_attachment(*ids) for ids in found])
 
     def _tcx_attachment(self, program_id: int, link_id: int) -> Attachment:
         info = self._program(program_id)
