@@ -15,11 +15,10 @@ from .model import AttachType, Era, Hook, Policy
 Spec = dict[str, Any]
 
 NETNS: Spec = {"netns": {"type": "str"}}
-ERA: Spec = {
+#: How endpoints are judged and repaired; the documentation is the fragment ``judging``'s.
+JUDGING: Spec = {
     "felix_era": {"type": "str", "choices": ["auto", "B", "C", "D"], "default": "auto"},
-}
-REPAIR: Spec = {
-    **ERA,
+    "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
     "settle": {"type": "float", "default": 1.0},
     "retries": {"type": "int", "default": 3},
 }

@@ -92,23 +92,10 @@ options:
     description: The program for egress, with O(state=attached).
     type: dict
     suboptions: *program
-  attach_type:
-    description: How the endpoint is meant to be attached. V(auto) takes what it uses.
-    type: str
-    choices: [auto, tc, tcx]
-    default: auto
-  settle:
-    description: Seconds before a second look confirms what looked wrong; V(0) looks once.
-    type: float
-    default: 1.0
-  retries:
-    description: How often the endpoint is planned anew when someone else writes to it meanwhile.
-    type: int
-    default: 3
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup
-  - dataplane.calico_bpf.felix_era
+  - dataplane.calico_bpf.judging
   - dataplane.calico_bpf.netns
 attributes:
   check_mode:
@@ -296,7 +283,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **argspec.NETNS,
-            **argspec.REPAIR,
+            **argspec.JUDGING,
             "interface": {"type": "str"},
             "namespace": {"type": "str"},
             "pod": {"type": "str"},
@@ -308,7 +295,6 @@ def main() -> None:
             },
             "ingress": program,
             "egress": program,
-            "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
         },
         mutually_exclusive=[("interface", "namespace"), ("interface", "pod")],
         required_together=[("namespace", "pod")],

@@ -17,6 +17,8 @@ description:
     the slot that makes both hooks equal, and only then detaches the old filter. No pod is deleted,
     no packet lost, and no hook that had a program is ever without one.
   - What is not Calico's is never touched. Where it stands in the way, a finding says so.
+  - If no endpoint at all carries a program of Calico's, the node is not in eBPF mode, and all are
+    V(unmanaged); say O(attach_type=tc) or V(tcx) to have bare endpoints called drifted.
   - Reading needs no privilege but for TCX programs and program arrays; what could not be read is
     listed in RV(unread). Repairing needs root.
 options:
@@ -40,24 +42,6 @@ options:
     type: str
     choices: [audited, consistent]
     default: audited
-  attach_type:
-    description:
-      - How the programs are meant to be attached. V(auto) takes what each endpoint uses.
-      - With V(auto), if no endpoint at all carries a program of Calico's, all are V(unmanaged), the
-        node is then not in eBPF mode. Say V(tc) or V(tcx) to have bare endpoints called drifted.
-    type: str
-    choices: [auto, tc, tcx]
-    default: auto
-  settle:
-    description:
-      - Seconds to wait before a second look confirms what looked wrong at the first, since Felix
-        re-attaches in milliseconds. V(0) looks once.
-    type: float
-    default: 1.0
-  retries:
-    description: How often an endpoint is planned anew when someone else writes to it meanwhile.
-    type: int
-    default: 3
   fail_on_drift:
     description: Fail when drift remains at the end.
     type: bool
@@ -69,7 +53,7 @@ options:
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup
-  - dataplane.calico_bpf.felix_era
+  - dataplane.calico_bpf.judging
   - dataplane.calico_bpf.netns
 attributes:
   check_mode:
@@ -344,11 +328,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **argspec.NETNS,
-            **argspec.REPAIR,
+            **argspec.JUDGING,
             "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["audited", "consistent"], "default": "audited"},
-            "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
             "fail_on_drift": {"type": "bool", "default": False},
             "verbose_endpoints": {"type": "bool", "default": False},
         },

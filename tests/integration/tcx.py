@@ -19,7 +19,7 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 
 #: felix/bpf/bpfdefs/defs.go at v3.31.0, TcxPinDir.
 PINS = Path("/sys/fs/bpf/tcx")
-_OBJ_PIN, _OBJ_GET, _PROG_QUERY, _LINK_CREATE = 6, 7, 16, 28
+_OBJ_PIN, _OBJ_GET, _PROG_ATTACH, _PROG_QUERY, _LINK_CREATE = 6, 7, 8, 16, 28
 _ATTACH_TYPES = {"ingress": 46, "egress": 47}
 _SYSCALL = {"x86_64": 321, "ppc64le": 361, "s390x": 351}.get(os.uname().machine, 280)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,6 +42,17 @@ def attach(lab: Lab, interface: str, hook: str, program: str) -> Path:
     finally:
         os.close(link)
     return pin
+
+
+def attach_without_link(lab: Lab, interface: str, hook: str, program: str) -> None:
+    """Attach a pinned program behind those that are there; it stays until it is detached."""
+    fd = _object_at(program)
+    try:
+        with entered(lab.netns):
+            ifindex = socket.if_nametoindex(interface)
+            _bpf(_PROG_ATTACH, "=IIIIIIQ", ifindex, fd, _ATTACH_TYPES[hook], 0, 0, 0, 0)
+    finally:
+        os.close(fd)
 
 
 def programs(lab: Lab, interface: str, hook: str) -> list[tuple[int, int]]:

@@ -18,17 +18,15 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.tests.integration.held import Held, held, without_ids
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     CHECKOUT,
     Lab,
     compile_program,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx_query import (
-    Held,
-    attach_tcx,
-    held,
-    tcx,
-    without_ids,
+from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import (
+    attach_without_link,
+    programs,
 )
 
 MODULE = "bpf_endpoint"
@@ -121,8 +119,8 @@ def runs(module_lab: Lab, compiled: Path) -> Runs:
     case("tcx", endpoint(lab), state="attached", ingress=by_tcx, egress=by_tcx)
     case("absent", mismatch(lab), state="absent")
     with_tcx = mismatch(lab)
-    attach_tcx(lab, with_tcx, "ingress", lab.pin("foreign"))
-    attach_tcx(lab, with_tcx, "ingress", lab.pin("allow"))
+    attach_without_link(lab, with_tcx, "ingress", lab.pin("foreign"))
+    attach_without_link(lab, with_tcx, "ingress", lab.pin("allow"))
     case("absent-tcx", with_tcx, state="absent")
     # VethNameForWorkload("namespace", "podname") in Calico's own conversion_test.go
     pods = mismatch(lab, "eni82111e10a96")
@@ -410,8 +408,8 @@ def test_a_tcx_endpoint_is_left_as_it_is(module_lab: Lab) -> None:
     """It has no filters and may have no clsact: that is not drift."""
     lab, interface = module_lab, endpoint(module_lab, clsact=False)
     for hook in ("ingress", "egress"):
-        attach_tcx(lab, interface, hook, lab.pin())
-    before = [tcx(lab, interface, hook) for hook in ("ingress", "egress")]
+        attach_without_link(lab, interface, hook, lab.pin())
+    before = [programs(lab, interface, hook) for hook in ("ingress", "egress")]
     result = lab.module(MODULE, interface=interface, settle=0)
     assert (result["changed"], result["verdict"]) == (False, "consistent")
-    assert [tcx(lab, interface, hook) for hook in ("ingress", "egress")] == before
+    assert [programs(lab, interface, hook) for hook in ("ingress", "egress")] == before

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.tests.integration.held import Held, held, without_ids
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     CHECKOUT,
     Lab,
@@ -31,12 +32,9 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     run,
     run_module,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx_query import (
-    Held,
-    attach_tcx,
-    held,
-    tcx,
-    without_ids,
+from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import (
+    attach_without_link,
+    programs,
 )
 
 MODULE = "bpf_tc_program"
@@ -389,21 +387,21 @@ def test_tcx_is_swapped_in_place_and_strangers_keep_theirs(module_lab: Lab, comp
     pins[2] = f"{Path(pins[0]).parent}/behind"
     run("bpftool", "prog", "load", str(lab.objects / "foreign.o"), pins[2])
     for pin in pins:
-        attach_tcx(lab, interface, "ingress", pin)
-    before = tcx(lab, interface, "ingress")
+        attach_without_link(lab, interface, "ingress", pin)
+    before = programs(lab, interface, "ingress")
     assert [p for p, _ in before] == [program_id(pin) for pin in pins]
     deny: Options = {"interface": interface, "hook": "ingress", "attach_type": "tcx",
             "object": str(lab.objects / "deny.o")}  # fmt: skip
     result = lab.module(MODULE, **deny)
     assert result["changed"], result
-    after = tcx(lab, interface, "ingress")
+    after = programs(lab, interface, "ingress")
     assert (after[0], after[2]) == (before[0], before[2])
     assert after[1] == (result["attachment"]["after"]["program_id"], 0)
     assert after[1] != before[1]
     assert not lab.module(MODULE, **deny)["changed"]
     gone = lab.module(MODULE, state="absent", **{k: v for k, v in deny.items() if k != "object"})
     assert gone["changed"], gone
-    assert tcx(lab, interface, "ingress") == [before[0], before[2]]
+    assert programs(lab, interface, "ingress") == [before[0], before[2]]
 
 
 # --- pins -----------------------------------------------------------------------------------------
@@ -503,15 +501,15 @@ def test_a_tcx_pin_holds_the_link(module_lab: Lab, pins: Path) -> None:
 
     result = lab.module(MODULE, **allow)
     assert result["changed"], result
-    ((first, link),) = tcx(lab, interface, "egress")
+    ((first, link),) = programs(lab, interface, "egress")
     assert link == pinned_link()
     assert result["attachment"]["after"]["link_id"] == link
     assert not lab.module(MODULE, **allow)["changed"]
     assert lab.module(MODULE, **{**place, "object": str(lab.objects / "deny.o")})["changed"]
-    ((second, same_link),) = tcx(lab, interface, "egress")
+    ((second, same_link),) = programs(lab, interface, "egress")
     assert (second != first, same_link) == (True, link)
     pin.unlink()
-    wait_until(lambda: not tcx(lab, interface, "egress"))
+    wait_until(lambda: not programs(lab, interface, "egress"))
 
 
 def test_a_tcx_link_is_removed_with_its_pin(module_lab: Lab, pins: Path) -> None:
@@ -527,10 +525,10 @@ def test_a_tcx_link_is_removed_with_its_pin(module_lab: Lab, pins: Path) -> None
     assert lab.module(MODULE, **allow)["changed"]
     gone = lab.module(MODULE, state="absent", **place)
     assert gone["changed"], gone
-    assert tcx(lab, interface, "egress") == []
+    assert programs(lab, interface, "egress") == []
     assert not pin.exists()
     assert lab.module(MODULE, **allow)["changed"]
-    assert len(tcx(lab, interface, "egress")) == 1
+    assert len(programs(lab, interface, "egress")) == 1
 
 
 def test_a_tcx_program_without_a_link_cannot_be_pinned_in_silence(
@@ -541,11 +539,11 @@ def test_a_tcx_program_without_a_link_cannot_be_pinned_in_silence(
     place: Options = {"interface": interface, "hook": "egress", "attach_type": "tcx"}
     allow: Options = {**place, "object": str(lab.objects / "allow.o")}
     assert lab.module(MODULE, **allow)["changed"]
-    before = tcx(lab, interface, "egress")
+    before = programs(lab, interface, "egress")
     result = lab.module(MODULE, **allow, pin=str(pin))
     assert result.get("failed") or pin.exists(), result
     if result.get("failed"):
-        assert tcx(lab, interface, "egress") == before
+        assert programs(lab, interface, "egress") == before
 
 
 # --- absent ---------------------------------------------------------------------------------------
@@ -766,7 +764,7 @@ def crowded(module_lab: Lab) -> str:
     dev = ("filter", "add", "dev", interface, "ingress")
     lab.tc(*dev, "pref", "60", "protocol", "all", "u32", "match", "u32", "0", "0")
     lab.attach(interface, "ingress", 1, priority=70, variant="foreign", name="x", protocol="ip")
-    attach_tcx(lab, interface, "ingress", lab.pin("foreign"))
+    attach_without_link(lab, interface, "ingress", lab.pin("foreign"))
     return interface
 
 
@@ -783,7 +781,7 @@ def refused(
         filters = [
             lab.tc("filter", "show", "dev", n, h) for n in names for h in ("ingress", "egress")
         ]
-        return (*filters, lab.tc("qdisc", "show"), str(tcx(lab, crowded, "ingress")),
+        return (*filters, lab.tc("qdisc", "show"), str(programs(lab, crowded, "ingress")),
                 str(sorted(str(p) for p in Path("/sys/fs/bpf").rglob("*"))))  # fmt: skip
 
     before = everything()

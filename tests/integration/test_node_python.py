@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.tests.integration.held import held
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     NODE_PYTHON,
     Lab,
     run_module,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx_query import held
 
 LIBRARIES = ("pyroute2", "bcc")
 

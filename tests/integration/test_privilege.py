@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.tests.integration.held import held
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     NODE_PYTHON,
     Lab,
     run_module,
     run_modules,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx_query import attach_tcx, held
+from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import attach_without_link
 
 Interpreter = Callable[..., str]
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
@@ -55,7 +56,7 @@ def mismatch(lab: Lab) -> str:
 def test_anyone_may_audit_and_is_told_what_was_not_read(lab: Lab, interpreter: Interpreter) -> None:
     """Filters are read and judged; TCX and a look into the programs need privilege."""
     interface = mismatch(lab)
-    attach_tcx(lab, interface, "ingress", lab.pin("foreign"))
+    attach_without_link(lab, interface, "ingress", lab.pin("foreign"))
     before = held(lab, interface)
     python = interpreter(*inside(lab), *NOBODY)
     nobodys = run_module("qdisc_consistency", {"settle": 0}, python=python)

@@ -261,20 +261,15 @@ class TcSocket:
         self, operation: str, wanted: int, take: Callable[[bytearray, int, int], None]
     ) -> bool:
         interrupted = 0
-        while True:
-            end = self._socket.recv_into(self._buffer)
-            at = 0
-            while at < end:
-                length, kind, flags, sequence = HEADER_PARTS(self._buffer, at)
-                if sequence == self._sequence:
-                    interrupted |= flags & NLM_F_DUMP_INTR
-                    if kind == wanted:
-                        take(self._buffer, at + 16, at + length)
-                    elif kind == NLMSG_DONE:
-                        return bool(interrupted)
-                    elif kind == NLMSG_ERROR:
-                        self._raise_error(operation, at)
-                at += (length + 3) & ~3
+        for at, end, kind, flags in self._answers():
+            interrupted |= flags & NLM_F_DUMP_INTR
+            if kind == wanted:
+                take(self._buffer, at + 16, end)
+            elif kind == NLMSG_ERROR:
+                self._raise_error(operation, at)
+            elif kind == NLMSG_DONE:
+                break
+        return bool(interrupted)
 
     def _write(self, operation: str, kind: int, flags: int, body: bytes) -> list[RawFilter]:
         self._sequence += 1
@@ -283,17 +278,23 @@ class TcSocket:
         header = _HEADER.pack(16 + len(body), kind, flags, self._sequence, 0)
         self._socket.send(header + body)
         echoed: list[RawFilter] = []
+        for at, end, answer, _flags in self._answers():
+            if answer == NLMSG_ERROR:
+                self._raise_error(operation, at)
+                break
+            if answer == RTM_DELTFILTER:
+                read_filter(self._buffer, at + 16, end, echoed)
+        return echoed
+
+    def _answers(self) -> Iterator[tuple[int, int, int, int]]:
+        """(start, end, type, flags) of each message that answers the last request; without end."""
         while True:
             end = self._socket.recv_into(self._buffer)
             at = 0
             while at < end:
                 length, kind, flags, sequence = HEADER_PARTS(self._buffer, at)
                 if sequence == self._sequence:
-                    if kind == NLMSG_ERROR:
-                        self._raise_error(operation, at)
-                        return echoed
-                    if kind == RTM_DELTFILTER:
-                        read_filter(self._buffer, at + 16, at + length, echoed)
+                    yield at, at + length, kind, flags
                 at += (length + 3) & ~3
 
     def _raise_error(self, operation: str, at: int) -> None:

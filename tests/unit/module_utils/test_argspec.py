@@ -39,7 +39,7 @@ def test_policy(era: str, attach_type: str, policy: Policy) -> None:
 
 
 def test_every_era_can_be_named() -> None:
-    assert argspec.ERA["felix_era"]["choices"] == ["auto", *(era.value for era in Era)]
+    assert argspec.JUDGING["felix_era"]["choices"] == ["auto", *(era.value for era in Era)]
 
 
 def test_place_and_program() -> None:

@@ -20,4 +20,22 @@ options:
     type: str
     choices: [auto, B, C, D]
     default: auto
+  attach_type:
+    description: How the programs are meant to be attached. V(auto) takes what an endpoint uses.
+    type: str
+    choices: [auto, tc, tcx]
+    default: auto
+  settle:
+    description:
+      - Seconds to wait before a second look confirms what looked wrong at the first, since Felix
+        re-attaches in milliseconds. A repair plans only from what held still between two looks, and
+        then stands by for as long again, in case a Felix is in the middle of its pass.
+      - On a node where Felix needs longer than a second for an endpoint, give more. V(0) looks
+        once.
+    type: float
+    default: 1.0
+  retries:
+    description: How often an endpoint is planned anew when someone else writes to it meanwhile.
+    type: int
+    default: 3
 """
