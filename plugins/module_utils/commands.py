@@ -23,7 +23,7 @@ from .kernel.netlink import TcSocket
 from .kernel.programs import Program, opened
 from .kernel.snapshot import Reader
 from .model import Attachment, Endpoint, Hook
-from .survey import Deed, Order, survey, vanished
+from .survey import Deed, Order, Survey, survey, vanished
 
 Params = Mapping[str, Any]
 
@@ -41,6 +41,11 @@ class Answer:
 def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
     with namespace.entered(netns), TcSocket() as tc:
         yield tc, Reader(tc)
+
+
+def _guarded_survey(order: Order, tc: TcSocket, reader: Reader) -> Survey:
+    with Guard(tc, reader) as guard:
+        return survey(order, tc, reader, guard.sleep, guard)
 
 
 def _check(params: Params) -> None:
@@ -74,8 +79,8 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
     if writing:
         privilege.require_for_writing("state=consistent")
     start = time.monotonic()
-    with _node(params["netns"]) as (tc, reader), Guard(tc, reader) as guard:
-        surveyed = survey(order, tc, reader, guard.sleep, guard)
+    with _node(params["netns"]) as (tc, reader):
+        surveyed = _guarded_survey(order, tc, reader)
     result = results.survey(surveyed, verbose=params["verbose_endpoints"], with_diff=with_diff)
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
     failure = str(surveyed.error) if surveyed.error else None
@@ -157,8 +162,7 @@ def _endpoint_consistent(
         retries=params["retries"],
         managed=True,
     )
-    with Guard(tc, reader) as guard:
-        surveyed = survey(order, tc, reader, guard.sleep, guard)
+    surveyed = _guarded_survey(order, tc, reader)
     outcome = surveyed.outcomes[0] if surveyed.outcomes else vanished(before.interface)
     result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
     told = results.outcome(outcome)

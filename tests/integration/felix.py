@@ -136,7 +136,7 @@ class Felix:
     def passes(self, interface: str, count: int = 8) -> list[str | None]:
         """So many passes, as of its retry ticker: for each the line that it logs, None for none."""
         with entered(self.lab.netns):
-            return [self._apply_policy(interface) for _ in range(count)]
+            return [self._apply_policy(interface) for _unused in range(count)]
 
     def _apply_policy(self, interface: str) -> str | None:
         """applyPolicy: the line without its prefix, and without the ``wepID`` that would follow."""

@@ -33,7 +33,9 @@ def attach(lab: Lab, interface: str, hook: str, program: str) -> Path:
     try:
         with entered(lab.netns):
             ifindex = socket.if_nametoindex(interface)
-            link, _ = _bpf(_LINK_CREATE, "=IIIIIIQ", fd, ifindex, _ATTACH_TYPES[hook], 0, 0, 0, 0)
+            link, _unused = _bpf(
+                _LINK_CREATE, "=IIIIIIQ", fd, ifindex, _ATTACH_TYPES[hook], 0, 0, 0, 0
+            )
     finally:
         os.close(fd)
     try:
@@ -59,7 +61,7 @@ def programs(lab: Lab, interface: str, hook: str) -> list[tuple[int, int]]:
     """(program id, link id) of each TCX program at a hook, in the order in which they run."""
     found, links = (ctypes.c_uint32 * 64)(), (ctypes.c_uint32 * 64)()
     with entered(lab.netns):
-        _, answer = _bpf(
+        _unused, answer = _bpf(
             _PROG_QUERY, "=IIIIQIIQQQQ",
             socket.if_nametoindex(interface), _ATTACH_TYPES[hook], 0, 0,
             ctypes.addressof(found), 64, 0, 0, ctypes.addressof(links), 0, 0,

@@ -86,8 +86,8 @@ class Runs:
     """Options of many endpoints in check mode, for real and again, with the kernel's states."""
 
     def __init__(self, lab: Lab, cases: dict[str, tuple[str, Options]]) -> None:
-        options = {case: o for case, (_, o) in cases.items()}
-        interfaces = {case: interface for case, (interface, _) in cases.items()}
+        options = {case: o for case, (_unused, o) in cases.items()}
+        interfaces = {case: interface for case, (interface, _unused) in cases.items()}
 
         def states() -> dict[str, Held]:
             return {case: held(lab, interface) for case, interface in interfaces.items()}
@@ -175,12 +175,12 @@ def test_the_diff_is_what_changed(case: str, runs: Runs) -> None:
 
     def ids(state: Held, hook: str) -> set[tuple[int, object]]:
         filters = {(f.program_id, f.slot) for f in state.filters(hook)}
-        return filters | {(program, "tcx") for program, _ in state.tcx(hook)}
+        return filters | {(program, "tcx") for program, _unused in state.tcx(hook)}
 
     expected = set()
     for hook in ("ingress", "egress"):
-        expected |= {("-", hook, i) for i, _ in ids(before, hook) - ids(after, hook)}
-        expected |= {("+", hook, i) for i, _ in ids(after, hook) - ids(before, hook)}
+        expected |= {("-", hook, i) for i, _unused in ids(before, hook) - ids(after, hook)}
+        expected |= {("+", hook, i) for i, _unused in ids(after, hook) - ids(before, hook)}
     assert counted == expected != set()
 
 
@@ -319,7 +319,7 @@ def refused(module_lab: Lab, compiled: Path) -> tuple[dict[str, Result], dict[st
 @pytest.mark.parametrize("case", REFUSALS)
 def test_refusal(case: str, refused: tuple[dict[str, Result], dict[str, Result], bool]) -> None:
     """It says what is wrong, and check mode says the same but for ids."""
-    check, real, _ = refused
+    check, real, _unused = refused
     assert real[case].get("failed"), real[case]
     assert re.search(REFUSALS[case], real[case]["msg"], re.DOTALL), real[case]["msg"]
     assert "Traceback" not in json.dumps(real[case])

@@ -137,7 +137,7 @@ def renames_and_deletes(directory: Path) -> Iterator[list[tuple[str, str]]]:
         os.close(fd)
     at = 0
     while at < len(told):
-        _, mask, _, length = struct.unpack_from("=iIII", told, at)
+        _unused, mask, _unused, length = struct.unpack_from("=iIII", told, at)
         name = told[at + 16 : at + 16 + length].rstrip(b"\0").decode()
         seen.append((kinds[mask], name))
         at += 16 + length
@@ -169,7 +169,7 @@ CASES = [f"{t}-{way}" for t in ("tc", "tcx") for way in WAYS if (t, way) != ("tc
 
 def _case(lab: Lab, compiled: Path, number: int, case: str) -> tuple[dict[str, Any], str]:
     """The options of a case, and what the attached program is called."""
-    attach_type, _, way = case.partition("-")
+    attach_type, _unused, way = case.partition("-")
     pin = lab.pin("newer", "mine")
     sources: dict[str, tuple[dict[str, Any], str]] = {
         "object": ({"object": str(lab.objects / "deny.o")}, "cali_tc_preamble"),
@@ -188,7 +188,7 @@ def _case(lab: Lab, compiled: Path, number: int, case: str) -> tuple[dict[str, A
 def stories(module_lab: Lab, compiled: Path) -> dict[str, Story]:
     lab = module_lab
     made = {case: _case(lab, compiled, n, case) for n, case in enumerate(CASES)}
-    cases = {case: options for case, (options, _) in made.items()}
+    cases = {case: options for case, (options, _unused) in made.items()}
 
     def states() -> dict[str, Held]:
         return {case: held(lab, options["interface"]) for case, options in cases.items()}
@@ -215,8 +215,8 @@ def story(request: pytest.FixtureRequest, stories: dict[str, Story]) -> Story:
 
 
 def test_check_mode_writes_nothing_and_predicts(story: Story) -> None:
-    bare, checked, *_ = story.states
-    predicted, done, _ = story.runs
+    bare, checked = story.states[:2]
+    predicted, done = story.runs[:2]
     assert checked == bare
     assert predicted["changed"], predicted
     assert without_ids(predicted["attachment"]) == without_ids(done["attachment"])
@@ -302,7 +302,7 @@ def test_replacing_is_one_step_and_keeps_the_handle(module_lab: Lab, tmp_path: P
 def test_what_decides_that_a_program_is_there_already(module_lab: Lab) -> None:
     """The tag for what is loaded, the id for what runs already, and direct action for both."""
     lab = module_lab
-    by_tag, by_id, by_pin, inert = (endpoint(lab) for _ in range(4))
+    by_tag, by_id, by_pin, inert = (endpoint(lab) for _unused in range(4))
     for interface in (by_tag, by_id, by_pin):
         lab.attach(interface, "egress", 2)
     lab.attach(inert, "egress", 2, direct_action=False)
@@ -389,9 +389,9 @@ def test_tcx_is_swapped_in_place_and_strangers_keep_theirs(module_lab: Lab, comp
     for pin in pins:
         attach_without_link(lab, interface, "ingress", pin)
     before = programs(lab, interface, "ingress")
-    assert [p for p, _ in before] == [program_id(pin) for pin in pins]
-    deny: Options = {"interface": interface, "hook": "ingress", "attach_type": "tcx",
-            "object": str(lab.objects / "deny.o")}  # fmt: skip
+    assert [p for p, _unused in before] == [program_id(pin) for pin in pins]
+    deny: Options = {"interface": interface, "hook": "ingress", "attach_type": "tcx"}
+    deny["object"] = str(lab.objects / "deny.o")
     result = lab.module(MODULE, **deny)
     assert result["changed"], result
     after = programs(lab, interface, "ingress")
@@ -806,7 +806,7 @@ def test_refusal(case: str, refused: tuple[dict[str, Refused], object, object]) 
 def test_refusals_leave_everything_as_it_was(
     refused: tuple[dict[str, Refused], tuple[str, ...], tuple[str, ...]],
 ) -> None:
-    _, before, after = refused
+    _unused, before, after = refused
     assert after == before
 
 

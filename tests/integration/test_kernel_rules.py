@@ -229,10 +229,10 @@ STEPS = 14
 def test_random_changes(kernel: Kernel, seed: int) -> None:
     """300 sequences of adds, replaces and deletes, of which many are refused."""
     dice = random.Random(seed)
-    for _ in range(SEQUENCES):
+    for _unused in range(SEQUENCES):
         kernel.reset()
         pair = Pair(kernel)
-        for _ in range(STEPS):
+        for _unused in range(STEPS):
             change(pair, dice)
 
 
@@ -271,7 +271,7 @@ def test_first_automatic_slots(kernel: Kernel) -> None:
     program_id = next(iter(kernel.programs))
     pair.add(a_filter(0, 0, program_id))
     pair.add(a_filter(0, 0, program_id))
-    for _ in range(3):
+    for _unused in range(3):
         pair.add(a_filter(49152, 0, program_id))
     pair.delete(Slot(49152, 2))
     pair.add(a_filter(49152, 0, program_id))

@@ -135,7 +135,7 @@ def at_hook(hook: str, handles: tuple[int, ...]) -> Iterator[Placed]:
 def test_random_states(bench: Bench, era: Era, seed: int) -> None:
     """Strangers, other priorities, old names, wrong protocols and chains, in any mixture: 300."""
     dice = random.Random(seed)
-    assert bench.disagreements((random_state(dice) for _ in range(30)), era) == []
+    assert bench.disagreements((random_state(dice) for _unused in range(30)), era) == []
 
 
 def random_state(dice: random.Random) -> State:
@@ -144,7 +144,7 @@ def random_state(dice: random.Random) -> State:
     return tuple(
         random_filter(dice, hook, odd)
         for hook in HOOKS
-        for _ in range(dice.choice((0, 1, 1, 1, 2, 2, 3, 5)))
+        for _unused in range(dice.choice((0, 1, 1, 1, 2, 2, 3, 5)))
     )
 
 

@@ -115,7 +115,7 @@ def test_denied_packets_never_pass(kind: str, lab: Lab) -> None:
             for stream in flows.values():
                 stream.flow(20)
 
-        for _ in range(10):
+        for _unused in range(10):
             if not drift.enforced:
                 _drained(stage, flows)
             stage.set_out(drift)
@@ -149,7 +149,7 @@ def test_delete_then_add_lets_denied_packets_through(lab: Lab) -> None:
     with streams(lab, _INTERFACE) as flows:
         for hook, stream in flows.items():
             stream.start()
-            for _ in range(500):
+            for _unused in range(500):
                 stage.delete_then_add(hook)
                 if stream.received:
                     break

@@ -235,7 +235,7 @@ class Felix:
     def reattach(self) -> None:
         """Both hooks in one go."""
         for hook in Hook:
-            for _ in self.steps(hook):
+            for _unused in self.steps(hook):
                 pass
 
     def steps(self, hook: Hook) -> Iterator[None]:

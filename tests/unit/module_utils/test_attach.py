@@ -152,7 +152,7 @@ def test_present_is_idempotent_by_tag_for_a_loaded_program() -> None:
 def test_present_is_idempotent_by_id_for_a_running_one() -> None:
     """Every Calico preamble has the same tag."""
     held = ours(1, 33, tag="cc")
-    worker, _ = hooks((held,))
+    worker, _unused = hooks((held,))
     place = Place(HERE, name="cali_tc_preambl")
     assert worker.present(place, program(33, is_running=True)).apply is None
     assert worker.present(place, program(34, is_running=True)).apply is not None
@@ -179,7 +179,7 @@ def test_present_refuses_what_is_not_the_callers(
 
 
 def test_an_ingress_qdisc_is_not_ours_to_delete() -> None:
-    worker, _ = hooks((), Qdisc.INGRESS)
+    worker, _unused = hooks((), Qdisc.INGRESS)
     with pytest.raises(Refusal, match="not ours to delete"):
         worker.present(Place(HERE), program())
 
@@ -316,7 +316,7 @@ def test_tcx_present(
 def test_a_pin_that_cannot_be_made_is_refused(
     bpf_calls: list[str], held: Attachments, pin: str, words: str
 ) -> None:
-    worker, _ = hooks(held)
+    worker, _unused = hooks(held)
     with pytest.raises(Refusal, match=words):
         worker.present(Place(HERE, TCX, pin=pin), program())
     assert bpf_calls == []
@@ -332,7 +332,7 @@ def test_tcx_absent(bpf_calls: list[str]) -> None:
 
 
 def test_several_tcx_programs_are_told_apart_by_hand() -> None:
-    worker, _ = hooks((tcx(60), tcx(61)))
+    worker, _unused = hooks((tcx(60), tcx(61)))
     with pytest.raises(Refusal, match="several TCX programs fit"):
         worker.absent(Place(HERE, TCX))
 

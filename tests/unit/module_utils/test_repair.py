@@ -203,7 +203,7 @@ def test_felix_reattaches_before_any_two_calls(kind: str, era: Era) -> None:
 
 
 def finish(steps: Iterator[object]) -> None:
-    for _ in steps:
+    for _unused in steps:
         pass
 
 
@@ -223,7 +223,7 @@ def test_repaired_is_said_only_of_what_stays_so(era: Era) -> None:
         steps = zip_longest(*map(felix.steps, Hook))
         kernel.before_call = at_calls(*((p, partial(next, steps, None)) for p in points))
 
-        def sleep(_: float, kernel: Kernel = kernel, steps: Iterator[object] = steps) -> None:
+        def sleep(_unused: float, kernel: Kernel = kernel, steps: Iterator[object] = steps) -> None:
             if kernel.writes:
                 finish(steps)
 
@@ -448,7 +448,7 @@ class Pins:
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pins:
     made = Pins(tmp_path)
 
-    def link_is_dead(_: Reader, path: str) -> bool:
+    def link_is_dead(_unused: Reader, path: str) -> bool:
         return not made.alive and (made.vanishing or Path(path).exists())
 
     monkeypatch.setattr(Reader, "link_is_dead", link_is_dead)

@@ -58,7 +58,7 @@ def run(
     order = Order(**{"interfaces": ("cali*",), "deed": deed, **options})
     reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
 
-    def sleep(_: float) -> None:
+    def sleep(_unused: float) -> None:
         while_settling()
 
     return survey(order, kernel, reader, sleep)
