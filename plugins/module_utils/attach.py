@@ -145,8 +145,8 @@ class Hooks:
             return Change(None, wanted, lambda: self._add(place.hook, wanted, program.fd))
         if not _same_owner(held, name):
             raise Refusal(
-                f"{self._endpoint.interface} {place.hook.value}: {held} is there, which is neither "
-                "Calico's nor named as yours; it was left alone. Choose another priority or handle"
+                f"{self._endpoint.interface} {place.hook.value}: {held} is there under another "
+                "name; it was left alone. Choose another priority or handle, or give its name"
             )
         if program.is_the_one(held.program_id, held.tag) and held.direct_action:
             return Change(held, held, None)
@@ -197,7 +197,7 @@ class Hooks:
             if held is not None:
                 self.remove(place.hook, held)
             if pin is not None:
-                os.unlink(pin)
+                bpf.unpin(pin)
 
         return Change(held, None, apply)
 
@@ -407,6 +407,6 @@ def _pinned(fd: int, path: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.unlink(aside)
+        bpf.unpin(aside)
         raise
     os.replace(aside, path)

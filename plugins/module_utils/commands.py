@@ -23,7 +23,7 @@ from .kernel.netlink import TcSocket
 from .kernel.programs import Program, opened
 from .kernel.snapshot import Reader
 from .model import Attachment, Endpoint, Hook
-from .survey import Deed, Order, Survey, survey, vanished
+from .survey import Mode, Order, Survey, survey, vanished
 
 Params = Mapping[str, Any]
 
@@ -44,6 +44,8 @@ def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
 
 
 def _guarded_survey(order: Order, tc: TcSocket, reader: Reader) -> Survey:
+    if order.mode is not Mode.REPAIR:
+        return survey(order, tc, reader)
     with Guard(tc, reader) as guard:
         return survey(order, tc, reader, guard.sleep, guard)
 
@@ -72,7 +74,7 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
         interfaces=tuple(params["interfaces"]),
         exclude=tuple(params["exclude"]),
         policy=argspec.policy(params),
-        deed=_deed(writing, check_mode),
+        mode=_mode(writing, check_mode),
         settle=params["settle"],
         retries=params["retries"],
     )
@@ -86,13 +88,16 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
     failure = str(surveyed.error) if surveyed.error else None
     if failure is None and params["fail_on_drift"]:
         failure = _drift_remains(result)
-    return Answer(result, failure, _warnings(surveyed.unread))
+    warnings = _warnings(surveyed.unread)
+    if not surveyed.outcomes:
+        warnings += (f"no interface here matches {', '.join(order.interfaces)}",)
+    return Answer(result, failure, warnings)
 
 
-def _deed(writing: bool, check_mode: bool) -> Deed:
+def _mode(writing: bool, check_mode: bool) -> Mode:
     if not writing:
-        return Deed.AUDIT
-    return Deed.PREDICT if check_mode else Deed.REPAIR
+        return Mode.AUDIT
+    return Mode.PREDICT if check_mode else Mode.REPAIR
 
 
 def _drift_remains(result: Mapping[str, Any]) -> str | None:
@@ -100,7 +105,7 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
     if not remaining:
         return None
     told = "; ".join(
-        f"{e['interface']}: {', '.join(f['code'] for f in e['findings'])}" for e in remaining[:5]
+        f"{e['interface']}: {', '.join(f['code'] for f in e['remaining'])}" for e in remaining[:5]
     )
     more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
     return (
@@ -157,7 +162,7 @@ def _endpoint_consistent(
     order = Order(
         interfaces=(escape(before.interface),),
         policy=argspec.policy(params),
-        deed=_deed(True, check_mode),
+        mode=_mode(True, check_mode),
         settle=params["settle"],
         retries=params["retries"],
         managed=True,

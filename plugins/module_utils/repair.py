@@ -290,12 +290,7 @@ class _Attempt:
     def _unpin(self, path: str) -> None:
         if not self._reader.link_is_dead(path):
             raise _MovedOn(f"{path} is no dead pin any more")
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            raise _MovedOn(f"{path} was removed by someone else") from None
-        except OSError as error:
-            raise KernelError(f"remove the pin {path}", error.errno or 0) from error
+        bpf.unpin(path)
 
     def _take_back(self) -> None:
         """Remove our copies where another program of Calico's stands; never the last one."""

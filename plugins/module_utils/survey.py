@@ -24,7 +24,7 @@ from .repair import Outcome, Repairer, RepairRefused
 Judged = dict[str, tuple[Endpoint, Judgement]]
 
 
-class Deed(Enum):
+class Mode(Enum):
     """What becomes of a drifted endpoint. ``PREDICT`` repairs the model of it, for check mode."""
 
     AUDIT = "audit"
@@ -39,7 +39,7 @@ class Order:
     interfaces: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     policy: Policy = field(default_factory=Policy)
-    deed: Deed = Deed.AUDIT
+    mode: Mode = Mode.AUDIT
     #: Seconds before a second look confirms a first one; 0 looks once.
     settle: float = 1.0
     retries: int = 3
@@ -82,7 +82,7 @@ def survey(
         tc, reader, order.policy, order.retries, sleep, settle=order.settle, guard=guard
     )
     outcomes, error = _act(order, list(judged.values()), repairer, sleep)
-    if order.deed is Deed.REPAIR and order.settle > 0:
+    if order.mode is Mode.REPAIR and order.settle > 0:
         outcomes = _last_look(order, reader, outcomes, sleep, guard)
     return Survey((*outcomes, *aside), snapshot.unread, error)
 
@@ -113,7 +113,7 @@ def _confirm(
         for name, (before, _judgement) in suspects.items():
             if name not in again or again[name][0].ifindex != before.ifindex:
                 aside.append(vanished(name))
-            elif order.deed is Deed.AUDIT or again[name][0] == before or not again[name][1].plan:
+            elif order.mode is Mode.AUDIT or again[name][0] == before or not again[name][1].plan:
                 confirmed[name] = again[name]
             else:
                 moving[name] = again[name]
@@ -140,9 +140,9 @@ def _act(
     outcomes: list[Outcome] = []
     error: DataplaneError | None = None
     for endpoint, judgement in judged:
-        if order.deed is Deed.AUDIT or not judgement.plan or error:
+        if order.mode is Mode.AUDIT or not judgement.plan or error:
             outcomes.append(_as_seen(endpoint, judgement))
-        elif order.deed is Deed.PREDICT:
+        elif order.mode is Mode.PREDICT:
             outcomes.append(_predicted(endpoint, judgement, order.policy))
         else:
             try:

@@ -36,7 +36,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.parity import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Repairer
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
-    Deed,
+    Mode,
     Order,
     survey,
 )
@@ -153,7 +153,7 @@ def mismatched(clock: Clock, node: Node, suffix: str = "") -> None:
 def whole_repair(clock: Clock, node: Node) -> None:
     """From nothing known to all repaired, as one run of the module does it but for settling."""
     node.mismatch()
-    order = Order(GLOBS, policy=POLICY, deed=Deed.REPAIR, settle=0)
+    order = Order(GLOBS, policy=POLICY, mode=Mode.REPAIR, settle=0)
     with entered(node.lab.netns), clock.time("audit and repair"), TcSocket() as tc:
         outcomes = survey(order, tc, Reader(tc)).outcomes
     _require(all(o.verdict is Verdict.REPAIRED for o in outcomes), "not all were repaired")

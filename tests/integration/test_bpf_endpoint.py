@@ -257,7 +257,7 @@ def test_absent_takes_all_of_calicos(runs: Runs) -> None:
 
 
 REFUSALS = {
-    "foreign-egress": r"egress: cilium.* is there, which is neither Calico's nor named as yours",
+    "foreign-egress": r"egress: cilium.* is there under another name",
     "verifier-egress": r"refused program unchecked.*nothing was attached",
     "no-such-egress": r"there is no file /no/such\.o",
     "priority-egress": r"priority is 70000; it must be from 1 to 65535; nothing was touched",

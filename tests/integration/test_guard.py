@@ -16,7 +16,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapsh
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Verdict
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
-    Deed,
+    Mode,
     Order,
     survey,
 )
@@ -38,7 +38,7 @@ def repaired_while(lab: Lab, others_do: Callable[[], object]) -> Outcome:
                     others_do()
                 guard.sleep(min(seconds, 0.1))
 
-            order = Order((CALI,), deed=Deed.REPAIR)
+            order = Order((CALI,), mode=Mode.REPAIR)
             return survey(order, tc, reader, sleep, guard).outcomes[0]
 
 

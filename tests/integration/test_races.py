@@ -31,7 +31,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapsh
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy, Verdict
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
-    Deed,
+    Mode,
     Order,
     Survey,
     survey,
@@ -144,8 +144,8 @@ class Clock:
         self.now = 0.0
         self._due: list[tuple[float, Callable[[], None]]] = []
 
-    def after(self, seconds: float, deed: Callable[[], None]) -> None:
-        self._due.append((self.now + seconds, deed))
+    def after(self, seconds: float, mode: Callable[[], None]) -> None:
+        self._due.append((self.now + seconds, mode))
 
     def sleep(self, seconds: float) -> None:
         end = self.now + seconds
@@ -162,11 +162,11 @@ def _survey(
     settle: float,
     sleep: Callable[[float], None],
     *,
-    deed: Deed = Deed.REPAIR,
+    mode: Mode = Mode.REPAIR,
     policy: Policy = AUTO,
     guard: Guard | None = None,
 ) -> Survey:
-    order = Order(("cali*",), policy=policy, deed=deed, settle=settle)
+    order = Order(("cali*",), policy=policy, mode=mode, settle=settle)
     return survey(order, tc, Reader(tc), sleep, guard)
 
 
@@ -466,9 +466,9 @@ def test_interfaces_come_and_go(lab: Lab) -> None:
             with TcSocket() as tc:
                 seen = tc.links()
                 assert links.items() <= seen.items()
-                for deed, settle in ((Deed.AUDIT, 0.002), (Deed.REPAIR, 0.0)):
+                for mode, settle in ((Mode.AUDIT, 0.002), (Mode.REPAIR, 0.0)):
                     surveyed = _survey(
-                        tc, settle, lambda seconds: time.sleep(seconds / 10), deed=deed
+                        tc, settle, lambda seconds: time.sleep(seconds / 10), mode=mode
                     )
                     assert surveyed.error is None
                     by_name = {o.before.interface: o.verdict for o in surveyed.outcomes}

@@ -29,7 +29,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapsh
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
-    Deed,
+    Mode,
     Order,
     survey,
 )
@@ -310,7 +310,7 @@ class Stage:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Outcome:
         """What qdisc_consistency does with this endpoint, in this process."""
-        order = Order((self.interface,), policy=policy, deed=Deed.REPAIR, settle=0, managed=True)
+        order = Order((self.interface,), policy=policy, mode=Mode.REPAIR, settle=0, managed=True)
         with entered(self.lab.netns), tc_socket() as tc:
             surveyed = survey(order, tc, Reader(tc), sleep)
         if surveyed.error:

@@ -192,6 +192,14 @@ def is_program(fd: int) -> bool:
     return _kind(fd) == "bpf-prog"
 
 
+def unpin(path: str) -> None:
+    """:raises KernelError: ENOENT, EACCES."""
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise KernelError(f"remove the pin {path}", error.errno or 0) from error
+
+
 def is_bpffs(directory: str) -> bool:
     """Whether ``directory`` is one, on a BPF file system."""
     about = (ctypes.c_long * 32)()

@@ -161,9 +161,9 @@ def test_present_is_idempotent_by_id_for_a_running_one() -> None:
 @pytest.mark.parametrize(
     ("held", "place", "words"),
     [
-        ((foreign(49152, 1),), Place(HERE), "neither Calico's nor named as yours"),
+        ((foreign(49152, 1),), Place(HERE), "is there under another name"),
         ((foreign(9, 3),), Place(HERE, priority=9, handle=3), "left alone"),
-        (at(1), Place(HERE, name="mine"), "neither Calico's nor named as yours"),
+        (at(1), Place(HERE, name="mine"), "is there under another name"),
         ((u32(9, 5),), Place(HERE, priority=9), "one kind and protocol only"),
         ((ours(1, protocol=0x0800),), Place(HERE, handle=2), "one kind and protocol only"),
     ],

@@ -37,7 +37,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.parity import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome, Repairer
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import Deed, Order, survey
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import Mode, Order, survey
 from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
     INTERFACE,
     at,
@@ -109,12 +109,12 @@ def calls_of(broken: Endpoint) -> int:
 
 
 def at_calls(*deeds: tuple[int, Callable[[], object]]) -> Callable[[int], None]:
-    """Each deed is done before the call of its number, once."""
+    """Each mode is done before the call of its number, once."""
 
     def before(number: int) -> None:
-        for point, deed in deeds:
+        for point, mode in deeds:
             if point == number:
-                deed()
+                mode()
 
     return before
 
@@ -227,7 +227,7 @@ def test_repaired_is_said_only_of_what_stays_so(era: Era) -> None:
             if kernel.writes:
                 finish(steps)
 
-        order = Order(("cali*",), policy=POLICY, deed=Deed.REPAIR)
+        order = Order(("cali*",), policy=POLICY, mode=Mode.REPAIR)
         outcome = survey(order, kernel, reader_of(kernel), sleep).outcomes[0]
         finish(steps)
         now = judge(kernel.endpoints[INTERFACE], POLICY)

@@ -24,7 +24,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Verdict,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
-    Deed,
+    Mode,
     Order,
     Survey,
     survey,
@@ -51,11 +51,11 @@ def named(name: str, ifindex: int, state: Endpoint) -> Endpoint:
 
 def run(
     kernel: Kernel,
-    deed: Deed = Deed.AUDIT,
+    mode: Mode = Mode.AUDIT,
     while_settling: Callable[[], object] = lambda: None,
     **options: Any,
 ) -> Survey:
-    order = Order(**{"interfaces": ("cali*",), "deed": deed, **options})
+    order = Order(**{"interfaces": ("cali*",), "mode": mode, **options})
     reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
 
     def sleep(_unused: float) -> None:
@@ -82,7 +82,7 @@ def test_a_node_without_any_program_of_calicos_is_unmanaged(kernel: Kernel) -> N
     kernel.put(named("cali1", 1, BARE))
     kernel.put(named("cali2", 2, endpoint((foreign(100),), (tcx(60, "cil_from_netdev"),))))
     assert set(verdicts(run(kernel)).values()) == {Verdict.UNMANAGED}
-    assert set(verdicts(run(kernel, Deed.REPAIR)).values()) == {Verdict.UNMANAGED}
+    assert set(verdicts(run(kernel, Mode.REPAIR)).values()) == {Verdict.UNMANAGED}
     assert kernel.writes == 0
 
 
@@ -107,7 +107,7 @@ def test_a_bare_endpoint_among_others_is_drifted(kernel: Kernel) -> None:
 
 def test_what_heals_meanwhile_is_no_drift(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
-    seen = run(kernel, Deed.REPAIR, lambda: kernel.put(HEALTHY))
+    seen = run(kernel, Mode.REPAIR, lambda: kernel.put(HEALTHY))
     assert verdicts(seen) == {MISMATCH.interface: Verdict.CONSISTENT}
     assert seen.outcomes[0].found.findings == ()
     assert kernel.writes == 0
@@ -120,19 +120,19 @@ def test_what_stays_is_drift(kernel: Kernel) -> None:
 
 def test_without_a_settle_time_one_look_counts(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
-    seen = run(kernel, Deed.AUDIT, lambda: pytest.fail("it slept"), settle=0.0)
+    seen = run(kernel, Mode.AUDIT, lambda: pytest.fail("it slept"), settle=0.0)
     assert verdicts(seen) == {MISMATCH.interface: Verdict.DRIFTED}
 
 
 def test_nobody_waits_where_all_is_well(kernel: Kernel) -> None:
     kernel.put(HEALTHY)
-    seen = run(kernel, Deed.REPAIR, lambda: pytest.fail("it slept"))
+    seen = run(kernel, Mode.REPAIR, lambda: pytest.fail("it slept"))
     assert verdicts(seen) == {HEALTHY.interface: Verdict.CONSISTENT}
 
 
-@pytest.mark.parametrize("deed", Deed)
+@pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("back", [False, True], ids=["gone", "back with another ifindex"])
-def test_what_goes_between_two_looks_has_vanished(kernel: Kernel, back: bool, deed: Deed) -> None:
+def test_what_goes_between_two_looks_has_vanished(kernel: Kernel, back: bool, mode: Mode) -> None:
     kernel.put(named("cali1", 1, MISMATCH))
     kernel.put(named("cali2", 2, HEALTHY))
 
@@ -141,7 +141,7 @@ def test_what_goes_between_two_looks_has_vanished(kernel: Kernel, back: bool, de
         if back:
             kernel.put(named("cali1", 9, MISMATCH))
 
-    seen = run(kernel, deed, go)
+    seen = run(kernel, mode, go)
     assert verdicts(seen) == {"cali1": Verdict.VANISHED, "cali2": Verdict.CONSISTENT}
     assert kernel.writes == 0
 
@@ -171,9 +171,9 @@ def test_an_audit_writes_nothing(kernel: Kernel) -> None:
 
 def test_a_second_repair_writes_nothing(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
-    assert verdicts(run(kernel, Deed.REPAIR)) == {MISMATCH.interface: Verdict.REPAIRED}
+    assert verdicts(run(kernel, Mode.REPAIR)) == {MISMATCH.interface: Verdict.REPAIRED}
     written = kernel.writes
-    assert verdicts(run(kernel, Deed.REPAIR)) == {MISMATCH.interface: Verdict.CONSISTENT}
+    assert verdicts(run(kernel, Mode.REPAIR)) == {MISMATCH.interface: Verdict.CONSISTENT}
     assert (written, kernel.writes) == (2, 2)
 
 
@@ -184,7 +184,7 @@ def test_what_breaks_again_after_its_repair_is_not_called_repaired(kernel: Kerne
         if kernel.writes:
             kernel.put(MISMATCH)
 
-    seen = run(kernel, Deed.REPAIR, felix_comes_late)
+    seen = run(kernel, Mode.REPAIR, felix_comes_late)
     assert verdicts(seen) == {MISMATCH.interface: Verdict.CONTENDED}
     assert seen.outcomes[0].notes
 
@@ -193,7 +193,7 @@ def test_a_refusal_stops_and_tells_what_was_done_until_then(kernel: Kernel) -> N
     """What was written at the refused endpoint itself is told as well."""
     kernel.put(named("cali1", 1, endpoint(at(1), at(1, 2, program=20))))
     kernel.refuse = {3: errno.EPERM}
-    seen = run(kernel, Deed.REPAIR)
+    seen = run(kernel, Mode.REPAIR)
     assert "EPERM" in str(seen.error)
     assert kernel.writes == 3
     assert len(seen.outcomes[0].done) == 2
@@ -203,7 +203,7 @@ def test_endpoints_after_a_refusal_are_still_reported(kernel: Kernel) -> None:
     for n in (1, 2, 3):
         kernel.put(named(f"cali{n}", n, MISMATCH))
     kernel.refuse = dict.fromkeys(range(3, 99), errno.EPERM)
-    seen = run(kernel, Deed.REPAIR)
+    seen = run(kernel, Mode.REPAIR)
     assert verdicts(seen) == {
         "cali1": Verdict.REPAIRED,
         "cali2": Verdict.DRIFTED,
@@ -222,20 +222,20 @@ def test_endpoints_after_a_refusal_are_still_reported(kernel: Kernel) -> None:
 def test_check_mode_predicts(state: Endpoint) -> None:
     """Over random endpoints: the same findings, plan, verdict and end as the real run's."""
     state = replace(state, dead_pins=())
-    predicted, nothing = _undisturbed(state, Deed.PREDICT)
-    did, writes = _undisturbed(state, Deed.REPAIR)
+    predicted, nothing = _undisturbed(state, Mode.PREDICT)
+    did, writes = _undisturbed(state, Mode.REPAIR)
     assert predicted == did
     assert nothing == 0
     assert writes == len(did[0])
 
 
-def _undisturbed(state: Endpoint, deed: Deed) -> tuple[tuple[Plan, object], int]:
+def _undisturbed(state: Endpoint, mode: Mode) -> tuple[tuple[Plan, object], int]:
     """What was done, and all else that is told of it; and the writes that it took."""
     kernel = Kernel()
     kernel.put(state)
     with pytest.MonkeyPatch.context() as patch:
         kernel.patch(patch)
-        o = run(kernel, deed, policy=Policy(spare=()), managed=True).outcomes[0]
+        o = run(kernel, mode, policy=Policy(spare=()), managed=True).outcomes[0]
     assert o.after is not None
     assert o.left is not None
     end = [[a._replace(loaded_at=0) for a in hook] for hook in (o.after.ingress, o.after.egress)]
