@@ -112,20 +112,21 @@ class Repairer:
         :raises RepairRefused: where the kernel refuses a step for good.
         """
         attempt = _Attempt(self._tc, self._reader, self._guard)
+        try:
+            return self._repair(endpoint, found, attempt)
+        except _Vanished:
+            return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
+        except KernelError as error:
+            raise self._refused(endpoint, found, attempt, error) from error
+
+    def _repair(self, endpoint: Endpoint, found: Judgement, attempt: _Attempt) -> Outcome:
         now, left = endpoint, found
         for tries in range(self._retries + 1):
             try:
                 now = self._sure(attempt.carry_out(now, left.plan))
-            except _Vanished:
-                return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
             except _MovedOn as moved:
                 attempt.notes.append(str(moved))
-                fresh = self._still(now, max(self._settle, _PAUSE * 2**tries))
-                if fresh is None:
-                    return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
-                now = fresh
-            except KernelError as error:
-                raise self._refused(endpoint, found, attempt, error) from error
+                now = self._still(now, max(self._settle, _PAUSE * 2**tries))
             left = judge(now, self._policy)
             if not left.plan:
                 break
@@ -135,11 +136,14 @@ class Repairer:
     def _refused(
         self, endpoint: Endpoint, found: Judgement, attempt: _Attempt, error: KernelError
     ) -> RepairRefused:
-        now = self._read_again(endpoint) or endpoint
-        stands = "; ".join(f"{hook.value}: {_listed(now.at(hook))}" for hook in HOOKS)
+        try:
+            now = self._read_again(endpoint)
+            holds = "; ".join(f"{hook.value}: {_listed(now.at(hook))}" for hook in HOOKS)
+        except (_Vanished, KernelError) as again:
+            now, holds = endpoint, f"what could not be read again ({again or 'it vanished'})"
         done = "; ".join(str(step) for step in attempt.done) or "nothing"
         return RepairRefused(
-            f"{endpoint.interface}: {error}. Done before: {done}. The endpoint now holds {stands}. "
+            f"{endpoint.interface}: {error}. Done before: {done}. The endpoint now holds {holds}. "
             "Both hooks keep the programs they had; run again once the cause is gone",
             Outcome(
                 Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy), *attempt.story()
@@ -150,29 +154,31 @@ class Repairer:
         """The endpoint itself; read anew if a hook is bare, as one that just went looks too."""
         if endpoint.ingress and endpoint.egress:
             return endpoint
-        fresh = self._read_again(endpoint)
-        if fresh is None:
-            raise _Vanished
-        return fresh
+        return self._read_again(endpoint)
 
-    def _still(self, endpoint: Endpoint, pause: float) -> Endpoint | None:
-        """The endpoint once it holds still for ``pause`` seconds; None where it vanished.
+    def _still(self, endpoint: Endpoint, pause: float) -> Endpoint:
+        """The endpoint once it holds still for ``pause`` seconds, or as it is after some tries.
 
         A Felix in the middle of its pass has yet to delete what it listed before; what we moved
         then might be hit.
+
+        :raises _Vanished:
         """
         seen = self._read_again(endpoint)
         for _look in range(self._retries + 1):
             self._sleep(pause)
             again = self._read_again(endpoint)
-            if again is None or again == seen:
+            if again == seen:
                 break
             seen = again
         return again
 
-    def _read_again(self, endpoint: Endpoint) -> Endpoint | None:
+    def _read_again(self, endpoint: Endpoint) -> Endpoint:
+        """:raises _Vanished: where the interface went, or came back as another."""
         found = self._reader.read([escape(endpoint.interface)]).endpoints
-        return found[0] if found and found[0].ifindex == endpoint.ifindex else None
+        if not found or found[0].ifindex != endpoint.ifindex:
+            raise _Vanished
+        return found[0]
 
 
 def _verdict(left: Judgement, attempt: _Attempt) -> Verdict:

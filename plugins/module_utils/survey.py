@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from glob import escape
 
-from .errors import DataplaneError
+from .errors import DataplaneError, KernelError
 from .guard import Guard
 from .kernel.netlink import TcSocket
 from .kernel.snapshot import Reader, Snapshot
@@ -83,7 +83,10 @@ def survey(
     )
     outcomes, error = _act(order, list(judged.values()), repairer, sleep)
     if order.mode is Mode.REPAIR and order.settle > 0:
-        outcomes = _last_look(order, reader, outcomes, sleep, guard)
+        try:
+            outcomes = _last_look(order, reader, outcomes, sleep, guard)
+        except KernelError as failed:  # what was repaired must be told all the same
+            error = error or failed
     return Survey((*outcomes, *aside), snapshot.unread, error)
 
 

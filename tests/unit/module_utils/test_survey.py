@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
@@ -246,3 +247,71 @@ def test_no_clsact_is_told_as_such(kernel: Kernel) -> None:
     kernel.put(endpoint((), (), Qdisc.NONE))
     outcome = run(kernel, managed=True).outcomes[0]
     assert [f.code.value for f in outcome.found.findings] == ["missing_clsact"]
+
+
+# --- what must not get lost -----------------------------------------------------------------------
+
+
+def test_what_was_repaired_is_told_where_the_last_look_fails(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.put(MISMATCH)
+    links = kernel.links
+
+    def restless() -> dict[str, int]:
+        if kernel.writes:
+            raise KernelError("list the links", errno.EINTR)
+        return links()
+
+    monkeypatch.setattr(kernel, "links", restless)
+    seen = run(kernel, Mode.REPAIR)
+    assert "EINTR" in str(seen.error)
+    assert len(seen.outcomes[0].done) == 2
+
+
+def test_what_was_done_is_told_where_an_endpoint_cannot_be_read_again(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contended repair whose next reading fails; the endpoints after it are reported too."""
+    kernel.put(named("cali1", 1, MISMATCH))
+    kernel.put(named("cali2", 2, MISMATCH))
+    links = kernel.links
+
+    def felix_is_there() -> dict[str, int]:
+        if kernel.writes:
+            raise KernelError("list the links", errno.EINTR)
+        return links()
+
+    monkeypatch.setattr(kernel, "links", felix_is_there)
+    kernel.refuse = {2: errno.ENOENT}
+    seen = run(kernel, Mode.REPAIR)
+    assert "could not be read again" in str(seen.error)
+    assert verdicts(seen) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.DRIFTED}
+    assert [step.action.value for step in seen.outcomes[0].done][:1] == ["add"]
+
+
+def test_a_repair_waits_until_the_endpoint_holds_still(kernel: Kernel) -> None:
+    """Between Felix's attach and its deletes nothing is written."""
+    kernel.put(MISMATCH)
+    states = [endpoint(at(1), at(2, program=20) + at(3, program=21)), endpoint(at(1), at(3))]
+
+    def felix_goes_on() -> None:
+        assert kernel.writes == 0 or not states
+        if states:
+            kernel.put(states.pop(0))
+
+    seen = run(kernel, Mode.REPAIR, felix_goes_on)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.REPAIRED}
+    assert seen.outcomes[0].before == endpoint(at(1), at(3))
+
+
+def test_what_never_holds_still_is_not_written_to(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    handles = iter(range(3, 99))
+
+    def felix_goes_on() -> None:
+        kernel.put(endpoint(at(1), at(next(handles), program=20)))
+
+    seen = run(kernel, Mode.REPAIR, felix_goes_on)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.CONTENDED}
+    assert kernel.writes == 0
