@@ -180,7 +180,8 @@ def _endpoint_consistent(
 
 #: What is told of one endpoint's survey besides before and after.
 _TOLD = (
-    "verdict", "outlook", "felix_message", "findings", "remaining", "plan", "done", "notes"
+    "verdict", "outlook", "outlook_by_era", "felix_message",
+    "findings", "remaining", "plan", "done", "notes",
 )  # fmt: skip
 
 

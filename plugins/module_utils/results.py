@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from .model import Attachment, AttachType, Endpoint, Finding, Hook, Step, Verdict
+from .model import Attachment, AttachType, Endpoint, Era, Finding, Hook, Step, Verdict
+from .outlook import outlook as felix_outlook
 from .repair import Outcome
 from .survey import Survey
 
@@ -80,6 +81,7 @@ def outcome(o: Outcome) -> Result:
     shown.update(
         verdict=o.verdict.value,
         outlook=judged.outlook.value,
+        outlook_by_era={era.value: felix_outlook(stands, era)[0].value for era in Era},
         findings=[finding(f) for f in o.found.findings],
         remaining=[finding(f) for f in judged.findings],
         plan=[step(s) for s in o.found.plan],

@@ -209,6 +209,11 @@ outlook:
   returned: with O(state=consistent)
   type: str
   sample: ok
+outlook_by_era:
+  description: The outlook for a Felix of each era; see O(felix_era).
+  returned: with O(state=consistent)
+  type: dict
+  sample: {B: ok, C: ok, D: ok}
 felix_message:
   description: The line that Felix would log, without its C(wepID).
   returned: when the outlook is V(stuck)

@@ -130,6 +130,9 @@ endpoints:
         What Felix's next passes will make of the endpoint as it stands: V(ok), V(heals) (by itself,
         after an error) or V(stuck) (never).
       type: str
+    outlook_by_era:
+      description: The outlook for a Felix of each era, V(B), V(C) and V(D); see O(felix_era).
+      type: dict
     felix_message:
       description: The line that Felix would log, without its C(wepID).
       returned: when the outlook is V(stuck)
@@ -257,6 +260,7 @@ endpoints:
       qdisc: clsact
       verdict: drifted
       outlook: stuck
+      outlook_by_era: {B: stuck, C: stuck, D: ok}
       felix_message: >-
         Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
         ({true 49152 2}) does not equal egress qdisc info ({true 49152 1}) name="cali0123456789a"
