@@ -76,8 +76,8 @@ def test_an_attachment() -> None:
 def test_an_outcome() -> None:
     shown = results.outcome(repaired(MISMATCH))
     assert set(shown) == {
-        "interface", "ifindex", "qdisc", "ingress", "egress", "verdict", "outlook", "outlook_by_era", "findings",
-        "remaining", "plan", "done", "notes",
+        "interface", "ifindex", "qdisc", "ingress", "egress", "verdict", "outlook",
+        "outlook_by_era", "findings", "remaining", "plan", "done", "notes",
     }  # fmt: skip
     assert shown["outlook_by_era"] == {"B": "ok", "C": "ok", "D": "ok"}
     assert (shown["verdict"], shown["outlook"], shown["notes"]) == ("repaired", "ok", ["n"])
