@@ -31,7 +31,6 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     compile_programs,
     end_on_signals,
     private_mounts,
-    remove_leftovers,
     run,
 )
 
@@ -235,7 +234,6 @@ def main() -> None:
     rounds = int(sys.argv[1]) if sys.argv[1:] else ROUNDS
     end_on_signals()
     private_mounts()
-    remove_leftovers()
     with tempfile.TemporaryDirectory() as directory:
         compile_programs(Path(directory))
         report = Report(measure(rounds, Path(directory)))

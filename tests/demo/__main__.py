@@ -35,7 +35,6 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     end_on_signals,
     new_lab,
     private_mounts,
-    remove_leftovers,
 )
 from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
     CONSISTENT,
@@ -269,7 +268,6 @@ def main() -> int:
     start = time.monotonic()
     end_on_signals()
     private_mounts()
-    remove_leftovers()
     promises = Promises()
     with tempfile.TemporaryDirectory() as directory:
         compile_programs(Path(directory))

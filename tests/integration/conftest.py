@@ -18,7 +18,6 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled test programs; and, for the whole session, mounts of its own."""
     labs.private_mounts()
-    labs.remove_leftovers()
     into = tmp_path_factory.mktemp("objects")
     labs.compile_programs(into)
     return into

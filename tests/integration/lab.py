@@ -290,8 +290,9 @@ def compile_program(source: Path, target: Path, *flags: str) -> Path:
 def private_mounts() -> None:
     """Give this process and its children mounts of their own, which go with them.
 
-    A bpffs; and kernel headers where BCC looks for them: on a machine whose kernel is not Debian's,
-    those of Debian's kernel do for programs that use nothing but stable interfaces.
+    A bpffs; the names of network namespaces, so that nothing is left of a run that is killed, and
+    nobody else tidies them away; and kernel headers where BCC looks for them: on a machine whose
+    kernel is not Debian's, those of Debian's do for programs that use only stable interfaces.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     clone_newns = 0x20000
@@ -299,6 +300,8 @@ def private_mounts() -> None:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS); the tests need root")
     run("mount", "--make-rprivate", "/")
     run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+    Path("/run/netns").mkdir(exist_ok=True)
+    run("mount", "-t", "tmpfs", "tmpfs", "/run/netns")
     build = sorted(Path("/usr/src").glob("linux-headers-*-*[!n]"))[-1]
     source = sorted(Path("/usr/src").glob("linux-headers-*-common"))[-1]
     if not Path(f"/lib/modules/{os.uname().release}/build").exists():
@@ -320,15 +323,6 @@ def end_on_signals() -> None:
 
     for each in both:
         signal.signal(each, end)
-
-
-def remove_leftovers() -> None:
-    """Namespaces of runs that were killed; those of a living run bear its process id."""
-    for name in pyroute2_netns.listnetns():
-        if name.startswith(_NAME):
-            owner = name[len(_NAME) :].split("-")[0]
-            if not Path(f"/proc/{owner}").exists():
-                pyroute2_netns.remove(name)
 
 
 @contextmanager
