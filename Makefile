@@ -13,20 +13,21 @@ export PYTHONPATH := $(CURDIR)/$(COLLECTIONS)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
 
-.PHONY: help setup test lint format types sanity unit integration demo bench build clean
+.PHONY: help setup test lint format types sanity unit integration lab control-plane demo bench
+.PHONY: build clean
 
 help:  ## what can be made
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
 
 setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missing
 
-test: lint types unit integration sanity  ## everything that must pass
+test: lint types unit integration lab sanity  ## everything that must pass
 
 lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugins
 	ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck .ci/run tests/*.sh
+	shellcheck .ci/run tests/*.sh tests/lab/*.sh
 	vermin --no-tips --violations -t=3.9- plugins
 
 format: $(READY)  ## let ruff put the style right
@@ -45,6 +46,12 @@ unit: $(READY)  ## tests without kernel or privilege
 
 integration: $(READY)  ## tests on the running kernel, as root
 	pytest tests/integration
+
+lab: $(READY) control-plane  ## tests of the embedded lab: its Kubernetes API, and the real one
+	CI=1 pytest tests/lab
+
+control-plane:  ## the real Kubernetes API for the tests, built once and cached
+	tests/lab/build_control_plane.sh
 
 demo: $(READY)  ## see the fault and its repair, as root
 	python tests/demo

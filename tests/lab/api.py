@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the lab and its tests know of a Kubernetes API, whichever of the two it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Api:
+    """A Kubernetes API that answers: where, and as whom."""
+
+    url: str
+    token: str
+    #: None for plain http.
+    ca_file: str | None
+    #: A file that any client can use.
+    kubeconfig: Path
+    #: A DaemonSet and a disruption controller work behind it.
+    has_controllers: bool
+
+
+def write_kubeconfig(path: Path, url: str, token: str, ca_file: str | None = None) -> Path:
+    """Write what any client needs to reach an API, readable by its owner alone; the path."""
+    cluster = {"server": url, **({"certificate-authority": ca_file} if ca_file else {})}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": cluster}],
+        "users": [{"name": "admin", "user": {"token": token}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "admin"}}],
+        "current-context": "lab",
+    }
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")  # JSON is YAML
+    return path

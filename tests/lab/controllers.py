@@ -1,0 +1,279 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The DaemonSet and the disruption controller, and the garbage collector of what they own.
+
+Each pass looks at everything anew and is one step of the store: the same objects give the same
+passes. Simpler than the real ones: a DaemonSet's nodes are chosen by ``nodeSelector`` alone, and
+budgets that need the scale of a pod's owner (percentages, ``maxUnavailable``) are counted over the
+pods that are there.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.tests.lab.cluster import Cluster, Target
+from ansible_collections.dataplane.calico_bpf.tests.lab.objects import (
+    finished,
+    meant_for,
+    owner,
+    ready,
+    terminates,
+)
+from ansible_collections.dataplane.calico_bpf.tests.lab.problems import Problem
+from ansible_collections.dataplane.calico_bpf.tests.lab.resources import (
+    BUDGETS,
+    DAEMON_SETS,
+    NODES,
+    PODS,
+    REVISIONS,
+)
+from ansible_collections.dataplane.calico_bpf.tests.lab.selectors import by_selector
+from ansible_collections.dataplane.calico_bpf.tests.lab.store import Object
+
+_HASH = "controller-revision-hash"
+_GENERATION = "deprecated.daemonset.template.generation"
+#: What every pod of a DaemonSet tolerates, as the real controller has it.
+_TOLERATED = (
+    ("not-ready", "NoExecute"),
+    ("unreachable", "NoExecute"),
+    ("disk-pressure", "NoSchedule"),
+    ("memory-pressure", "NoSchedule"),
+    ("pid-pressure", "NoSchedule"),
+    ("unschedulable", "NoSchedule"),
+)
+
+
+class Controllers:
+    """Works in a thread of its own whenever the store has changed, until it is closed."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._thread = threading.Thread(target=self._work, name="controllers", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the thread, once the store was closed."""
+        self._thread.join()
+
+    def _work(self) -> None:
+        store, seen = self._cluster.store, 0
+        while not store.closed:
+            with store.lock:
+                store.wait(seen)
+                seen = store.revision
+                if not store.closed:
+                    reconcile(self._cluster)
+
+
+def reconcile(cluster: Cluster) -> None:
+    """One pass over all that is controlled."""
+    for key, held in cluster.store.items(DAEMON_SETS.collection):
+        # One whose pods are refused, say for their template, must not hold up the others.
+        with suppress(Problem):
+            _DaemonSet(cluster, Target(DAEMON_SETS, key.namespace, key.name), held).reconcile()
+    for key, held in cluster.store.items(BUDGETS.collection):
+        _count_budget(cluster, Target(BUDGETS, key.namespace, key.name), held)
+    _collect_garbage(cluster)
+
+
+class _DaemonSet:
+    """One DaemonSet in one pass."""
+
+    def __init__(self, cluster: Cluster, target: Target, held: Object) -> None:
+        self._cluster, self._target, self._held = cluster, target, held
+        self._uid = held["metadata"]["uid"]
+        self._hash = _hash(held["spec"]["template"])
+        self._nodes = [
+            n["metadata"]["name"]
+            for _k, n in cluster.store.items(NODES.collection)
+            if _chosen(held, n)
+        ]
+
+    def reconcile(self) -> None:
+        self._adopt()
+        self._record_revision()
+        self._place()
+        if self._held["spec"]["updateStrategy"]["type"] == "RollingUpdate":
+            self._roll()
+        self._count()
+
+    def _adopt(self) -> None:
+        """Take on the pods and revisions that the selector selects and nobody owns."""
+        match = by_selector(self._held["spec"]["selector"])
+        mine = {"ownerReferences": [self._reference()]}
+        for resource in (PODS, REVISIONS):
+            for key, held in self._cluster.store.items(resource.collection, self._target.namespace):
+                if match(held) and not owner(held) and not terminates(held):
+                    target = Target(resource, key.namespace, key.name)
+                    self._cluster.update(target, lambda each: each["metadata"].update(mine))
+
+    def _pods(self) -> dict[str, list[Object]]:
+        """The pods of this DaemonSet by node, the oldest first."""
+        placed: dict[str, list[Object]] = {node: [] for node in self._nodes}
+        for _key, pod in self._cluster.store.items(PODS.collection, self._target.namespace):
+            if owner(pod) == self._uid:
+                placed.setdefault(_node(pod), []).append(pod)
+        for pods in placed.values():
+            pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
+        return placed
+
+    def _place(self) -> None:
+        """One pod on each node. One that terminates holds its node until it is really gone."""
+        for node, pods in sorted(self._pods().items()):
+            failed = [pod for pod in pods if pod["status"]["phase"] == "Failed"]
+            wanted = 1 if node in self._nodes else 0
+            for pod in failed or pods[wanted:]:
+                self._delete(pod)
+            if wanted and not pods:
+                self._create(node)
+
+    def _roll(self) -> None:
+        pods = [pods[0] for pods in self._pods().values() if pods]
+        old = [pod for pod in pods if not self._is_current(pod) and not terminates(pod)]
+        down = len(self._nodes) - sum(ready(pod) for pod in pods)
+        limit = self._held["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"]
+        allowed = max(0, _share(limit, len(self._nodes)) - down)
+        up = [pod for pod in old if ready(pod)]
+        for pod in [*(pod for pod in old if not ready(pod)), *up[:allowed]]:
+            self._delete(pod)
+
+    def _is_current(self, pod: Object) -> bool:
+        return bool(pod["metadata"]["labels"].get(_HASH) == self._hash)
+
+    def _delete(self, pod: Object) -> None:
+        if not terminates(pod):
+            metadata = pod["metadata"]
+            self._cluster.delete(Target(PODS, metadata["namespace"], metadata["name"]), {})
+
+    def _create(self, node: str) -> None:
+        pod = copy.deepcopy(self._held["spec"]["template"])
+        metadata = pod.setdefault("metadata", {})
+        metadata["generateName"] = f"{self._target.name}-"
+        metadata["ownerReferences"] = [self._reference()]
+        metadata.setdefault("labels", {})[_HASH] = self._hash
+        spec = pod["spec"]
+        spec["tolerations"] = [*(spec.get("tolerations") or ()), *_tolerations()]
+        spec.setdefault("affinity", {})["nodeAffinity"] = _affinity(node)
+        self._cluster.create(Target(PODS, self._target.namespace), pod)
+
+    def _reference(self) -> Object:
+        owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": self._target.name}
+        return {**owner, "uid": self._uid, "controller": True, "blockOwnerDeletion": True}
+
+    def _record_revision(self) -> None:
+        """The present template is the latest revision, also when it is an old one come back."""
+        held = self._cluster.store.items(REVISIONS.collection, self._target.namespace)
+        ours = [revision for _key, revision in held if owner(revision) == self._uid]
+        latest = max((revision["revision"] for revision in ours), default=0)
+        name = f"{self._target.name}-{self._hash}"
+        present = next((r for r in ours if r["metadata"]["name"] == name), None)
+        target = Target(REVISIONS, self._target.namespace, name)
+        if present is None:
+            self._cluster.create(target, self._revision(name, latest + 1))
+        elif present["revision"] != latest:
+            self._cluster.update(target, lambda r: r.update(revision=latest + 1))
+
+    def _revision(self, name: str, number: int) -> Object:
+        template = self._held["spec"]["template"]
+        labels = (template.get("metadata") or {}).get("labels") or {}
+        return {
+            "metadata": {
+                "name": name,
+                "labels": {**labels, _HASH: self._hash},
+                "annotations": {_GENERATION: str(self._held["metadata"]["generation"])},
+                "ownerReferences": [self._reference()],
+            },
+            "data": {"spec": {"template": {**template, "$patch": "replace"}}},
+            "revision": number,
+        }
+
+    def _count(self) -> None:
+        placed = self._pods()
+        here = [placed[node][0] for node in self._nodes if placed[node]]
+        available = sum(ready(pod) for pod in here)
+        wanted = len(self._nodes)
+        status: dict[str, Any] = {
+            "currentNumberScheduled": len(here),
+            "desiredNumberScheduled": wanted,
+            "numberMisscheduled": sum(1 for node in placed if node not in self._nodes),
+            "numberReady": available,
+            "observedGeneration": self._held["metadata"]["generation"],
+        }
+        updated = sum(self._is_current(pod) for pod in here)
+        counts = {"numberAvailable": available, "numberUnavailable": wanted - available}
+        counts["updatedNumberScheduled"] = updated
+        # A count of 0 that the real API leaves out is left out here too.
+        status |= {name: count for name, count in counts.items() if count}
+        self._cluster.update(self._target, lambda held: held.update(status=status))
+
+
+def _count_budget(cluster: Cluster, target: Target, budget: Object) -> None:
+    match = by_selector(budget["spec"].get("selector"))
+    held = cluster.store.items(PODS.collection, target.namespace)
+    pods = [pod for _key, pod in held if match(pod) and not finished(pod)]
+    healthy = sum(ready(pod) for pod in pods)
+    if "maxUnavailable" in budget["spec"]:
+        desired = max(0, len(pods) - _share(budget["spec"]["maxUnavailable"], len(pods)))
+    else:
+        desired = _share(budget["spec"].get("minAvailable", 1), len(pods))
+    status = {
+        "currentHealthy": healthy,
+        "desiredHealthy": desired,
+        "disruptionsAllowed": max(0, healthy - desired) if pods else 0,
+        "expectedPods": len(pods),
+        "observedGeneration": budget["metadata"]["generation"],
+    }
+    cluster.update(target, lambda held: held.update(status=status))
+
+
+def _collect_garbage(cluster: Cluster) -> None:
+    """Delete what belongs to something that is gone."""
+    everything = cluster.store.everything()
+    alive = {held["metadata"]["uid"] for _key, held in everything}
+    for key, held in everything:
+        references = held["metadata"].get("ownerReferences")
+        if references and not terminates(held) and not any(r["uid"] in alive for r in references):
+            resource = cluster.resources.stored_in(key.collection)
+            cluster.delete(Target(resource, key.namespace, key.name), {})
+
+
+def _hash(template: Object) -> str:
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
+    return digest[:10]
+
+
+def _chosen(daemon_set: Object, node: Object) -> bool:
+    wanted = daemon_set["spec"]["template"]["spec"].get("nodeSelector")
+    return by_selector({"matchLabels": wanted})(node)
+
+
+def _node(pod: Object) -> str:
+    """The node that a DaemonSet's pod is on, or is meant for."""
+    return str(pod["spec"].get("nodeName") or meant_for(pod))
+
+
+def _affinity(node: str) -> Object:
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+
+
+def _tolerations() -> Iterable[Object]:
+    for name, effect in _TOLERATED:
+        yield {"key": f"node.kubernetes.io/{name}", "operator": "Exists", "effect": effect}
+
+
+def _share(limit: int | str, whole: int) -> int:
+    """A number, or a percentage of the whole rounded up."""
+    if isinstance(limit, str) and limit.endswith("%"):
+        return math.ceil(whole * int(limit[:-1]) / 100)
+    return int(limit)

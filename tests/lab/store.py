@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The objects, and the log of what became of them.
+
+An object in the store is never changed in place: a change puts another one there. So whoever holds
+one may read it without a lock, and must copy it to change it.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Object = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """Which object: ``collection`` is what its kind is stored under, whatever the version."""
+
+    collection: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of the log; ``before`` is None for a new object."""
+
+    revision: int
+    key: Key
+    type: str
+    object: Object
+    before: Object | None
+
+
+class Store:
+    """All objects of one API. Hold ``lock`` around what has to be one step."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Condition(threading.RLock())
+        self.revision = 0
+        self.closed = False
+        self._objects: dict[Key, Object] = {}
+        self._log: list[Change] = []
+        self._forgotten = 0
+
+    def get(self, key: Key) -> Object | None:
+        with self.lock:
+            return self._objects.get(key)
+
+    def items(self, collection: str, namespace: str = "") -> list[tuple[Key, Object]]:
+        """The objects of one kind by namespace and name; of one namespace, if it is given."""
+        with self.lock:
+            found = [(k, o) for k, o in self._objects.items() if k.collection == collection]
+        return sorted(
+            ((k, o) for k, o in found if namespace in ("", k.namespace)), key=lambda item: item[0]
+        )
+
+    def everything(self) -> list[tuple[Key, Object]]:
+        with self.lock:
+            return list(self._objects.items())
+
+    def put(self, key: Key, wanted: Object) -> Object:
+        """Store an object, unless it is there just so; as stored, with its resourceVersion."""
+        with self.lock:
+            before = self._objects.get(key)
+            if before is not None and _same(before, wanted):
+                return before
+            stored = self._stamped(wanted)
+            self._objects[key] = stored
+            self._record(key, "ADDED" if before is None else "MODIFIED", stored, before)
+            return stored
+
+    def remove(self, key: Key) -> Object:
+        with self.lock:
+            before = self._objects.pop(key)
+            last = self._stamped(before)
+            self._record(key, "DELETED", last, before)
+            return last
+
+    def wait(self, after: int, timeout: float | None = None) -> None:
+        """Wait until there is something after a revision, for ``timeout`` seconds, or the end."""
+        with self.lock:
+            self.lock.wait_for(lambda: self.closed or self.revision > after, timeout)
+
+    def changes(self, after: int, timeout: float) -> list[Change]:
+        """What was logged after a revision; waits for the first, empty after ``timeout``.
+
+        :raises LookupError: when that part of the log was forgotten.
+        """
+        with self.lock:
+            self.wait(after, timeout)
+            if after < self._forgotten:
+                raise LookupError(f"too old resource version: {after} ({self._forgotten})")
+            first = bisect_right(self._log, after, key=lambda change: change.revision)
+            return self._log[first:]
+
+    def forget(self) -> None:
+        """Drop the log, as etcd's compaction does: a watch from before now is answered 410."""
+        with self.lock:
+            self._log.clear()
+            self._forgotten = self.revision
+
+    def close(self) -> None:
+        """Wake and end everything that waits."""
+        with self.lock:
+            self.closed = True
+            self.lock.notify_all()
+
+    def _stamped(self, wanted: Object) -> Object:
+        self.revision += 1
+        version = {"resourceVersion": str(self.revision)}
+        return {**wanted, "metadata": {**wanted["metadata"], **version}}
+
+    def _record(self, key: Key, kind: str, stored: Object, before: Object | None) -> None:
+        self._log.append(Change(self.revision, key, kind, stored, before))
+        self.lock.notify_all()
+
+
+def _same(one: Object, other: Object) -> bool:
+    version = {"resourceVersion": None}
+    return {**one, "metadata": {**one["metadata"], **version}} == {
+        **other,
+        "metadata": {**other["metadata"], **version},
+    }
