@@ -111,16 +111,18 @@ class Guard:
         ):
             return
         a = held.attachment
+        who = (
+            "someone else, a Felix in the middle of its pass most likely, deleted the last program"
+        )
         try:
             self._tc.add_filter(ifindex, hook, a.priority, a.handle, held.fd, a.name)
         except KernelError as error:
-            if error.errno not in _NO_LONGER_BARE:
-                raise
-            return
-        self._notes.setdefault(ifindex, []).append(
-            f"{hook.value}: someone else, a Felix in the middle of its pass most likely, deleted "
-            f"the last program of the hook; {a} was put back at once. {_RESTART}"
-        )
+            if error.errno in _NO_LONGER_BARE:
+                return
+            then = f"{a} could not be put back ({error}): NO POLICY IS ENFORCED at this hook"
+        else:
+            then = f"{a} was put back at once"
+        self._notes.setdefault(ifindex, []).append(f"{hook.value}: {who}; {then}. {_RESTART}")
 
     def _lost(self, endpoint: Endpoint, hook: Hook) -> str | None:
         program_id = self._added.get((endpoint.ifindex, hook))

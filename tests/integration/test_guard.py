@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.guard import Guard
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
@@ -25,17 +28,25 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 CALI = "cali0123456789a"
 
 
-def repaired_while(lab: Lab, others_do: Callable[[], object]) -> Outcome:
-    """Repair a mismatch, egress at 2, while others do something after the last write."""
-    with entered(lab.netns), TcSocket() as tc:
+def repaired_while(lab: Lab, others_do: Callable[[], object], put_back_refused: int = 0) -> Outcome:
+    """Repair a mismatch, egress at 2, while others do something after the last write.
+
+    :param put_back_refused: the errno with which whatever is added after that is refused.
+    """
+    with entered(lab.netns), TcSocket() as tc, pytest.MonkeyPatch.context() as patch:
         reader = Reader(tc)
         with Guard(tc, reader) as guard:
             did: list[bool] = []
+
+            def refuse(*_what: object, **_how: object) -> None:
+                raise KernelError("add filter", put_back_refused)
 
             def sleep(seconds: float) -> None:
                 if tc.writes and seconds and not did:
                     did.append(True)
                     others_do()
+                    if put_back_refused:
+                        patch.setattr(tc, "add_filter", refuse)
                 guard.sleep(min(seconds, 0.1))
 
             order = Order((CALI,), mode=Mode.REPAIR)
@@ -64,6 +75,20 @@ def test_the_last_program_is_deleted(lab: Lab, egress: int) -> None:
     assert "put back at once" in outcome.notes[-1]
     assert lab.program_ids(CALI, "egress") == [egress]
     assert lab.slots(CALI) == ([(49152, 1)], [(49152, 1)])
+
+
+def test_it_cannot_be_put_back(lab: Lab, egress: int) -> None:
+    """The hook is open, and what was done is told all the same, and what to do."""
+    detach = partial(lab.detach, CALI, "egress", 1)
+    outcome = repaired_while(lab, detach, put_back_refused=errno.ENOMEM)
+    assert lab.filters(CALI, "egress") == []
+    assert outcome.verdict is Verdict.CONTENDED
+    assert [step.action.value for step in outcome.done] == ["add", "delete"]
+    note = next(note for note in outcome.notes if "NO POLICY IS ENFORCED" in note)
+    assert "egress" in note
+    assert f"id {egress}" in note
+    assert "ENOMEM" in note
+    assert "calico-node" in note
 
 
 def test_felix_deletes_its_own_new_filter(lab: Lab, egress: int) -> None:
