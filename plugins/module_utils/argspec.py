@@ -10,7 +10,7 @@ from typing import Any
 
 from .attach import Place
 from .kernel.programs import ProgramSpec
-from .model import AttachType, Era, Hook, Policy
+from .model import FIRST_AUTO_PRIORITY, AttachType, Era, Hook, Policy
 
 Spec = dict[str, Any]
 
@@ -30,7 +30,7 @@ PROGRAM: Spec = {
     "program_id": {"type": "int"},
     "source": {"type": "str"},
     "function": {"type": "str"},
-    "priority": {"type": "int", "default": 49152},
+    "priority": {"type": "int", "default": FIRST_AUTO_PRIORITY},
     "handle": {"type": "int"},
     "attach_type": {"type": "str", "choices": ["tc", "tcx"], "default": "tc"},
     "name": {"type": "str"},

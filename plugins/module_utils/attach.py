@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import escape
 
 from . import classifier
 from .errors import KernelError, Refusal
@@ -24,6 +23,7 @@ from .kernel.programs import Program
 from .kernel.snapshot import Reader
 from .model import (
     ETH_P_ALL,
+    FIRST_AUTO_PRIORITY,
     Attachment,
     Attachments,
     AttachType,
@@ -40,7 +40,7 @@ class Place:
 
     hook: Hook
     attach_type: AttachType = AttachType.TC
-    priority: int = 49152
+    priority: int = FIRST_AUTO_PRIORITY
     handle: int | None = None
     #: The filter's name; None: the program's, as libbpf writes it.
     name: str | None = None
@@ -71,9 +71,7 @@ def after_change(endpoint: Endpoint, hook: Hook, change: Change) -> Endpoint:
         attachments = _of_type(attachments, AttachType.TCX) + filters
     needs_clsact = new is not None and new.attach_type is AttachType.TC
     qdisc = Qdisc.CLSACT if needs_clsact else endpoint.qdisc
-    if hook is Hook.INGRESS:
-        return replace(endpoint, qdisc=qdisc, ingress=attachments)
-    return replace(endpoint, qdisc=qdisc, egress=attachments)
+    return replace(endpoint.with_hook(hook, attachments), qdisc=qdisc)
 
 
 def _of_type(attachments: Attachments, attach_type: AttachType) -> Attachments:
@@ -94,7 +92,7 @@ def find_again(endpoint: Endpoint, hook: Hook, a: Attachment) -> Attachment | No
 
 def open_endpoint(reader: Reader, interface: str) -> Endpoint:
     """:raises Refusal: where there is no such interface."""
-    found = reader.read([escape(interface)]).endpoints
+    found = reader.read_named([interface]).endpoints
     if not found:
         raise Refusal(f"there is no interface {interface} in this network namespace")
     return found[0]
@@ -103,12 +101,9 @@ def open_endpoint(reader: Reader, interface: str) -> Endpoint:
 class Hooks:
     """The attachments of one endpoint, by one socket."""
 
-    def __init__(
-        self, tc: TcSocket, endpoint: Endpoint, make_clsact: Callable[[int], None]
-    ) -> None:
+    def __init__(self, tc: TcSocket, endpoint: Endpoint) -> None:
         self._tc = tc
         self._endpoint = endpoint
-        self._make_clsact = make_clsact
 
     # --- present ------------------------------------------------------------------------------
 
@@ -154,7 +149,7 @@ class Hooks:
 
     def _add(self, hook: Hook, a: Attachment, fd: int, *, replace: bool = False) -> None:
         if self._endpoint.qdisc is Qdisc.NONE:
-            self._make_clsact(self._endpoint.ifindex)
+            clsact.make(self._endpoint.ifindex)
         self._tc.add_filter(
             self._endpoint.ifindex, hook, a.priority, a.handle, fd, a.name, replace=replace
         )

@@ -18,7 +18,7 @@ from . import argspec, results
 from .attach import Change, Hooks, after_change, find_again, open_endpoint
 from .errors import DataplaneError, KernelError, Refusal
 from .guard import Guard
-from .kernel import clsact, namespace, privilege
+from .kernel import namespace, privilege
 from .kernel.netlink import TcSocket
 from .kernel.programs import Program, opened
 from .kernel.snapshot import Reader
@@ -140,7 +140,7 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
         before = open_endpoint(reader, interface)
         if params["state"] == "consistent":
             return _endpoint_consistent(params, check_mode, with_diff, before, tc, reader)
-        worker = Hooks(tc, before, clsact.make)
+        worker = Hooks(tc, before)
         if params["state"] == "attached":
             after = _attach(worker, before, hooks, check_mode)
         else:
@@ -263,7 +263,7 @@ def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> Answer:
     place = argspec.place(params, hook)
     with _node(params["netns"]) as (tc, reader):
         endpoint = open_endpoint(reader, params["interface"])
-        worker = Hooks(tc, endpoint, clsact.make)
+        worker = Hooks(tc, endpoint)
         if params["state"] == "absent":
             change = worker.absent(place)
             _apply(endpoint, [(hook, change)], check_mode)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from .model import (
     ETH_P_ALL,
     FIRST_AUTO_PRIORITY,
+    HOOKS,
     Attachment,
     Attachments,
     AttachType,
@@ -30,7 +31,6 @@ from .model import (
 )
 from .outlook import outlook
 
-HOOKS = (Hook.INGRESS, Hook.EGRESS)
 _CLEAN = Judgement((), (), Outlook.OK)
 _REATTACH = (
     "Nothing can be copied in place: Felix must re-attach (restart this node's calico-node pod), "

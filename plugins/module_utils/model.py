@@ -27,9 +27,8 @@ class Hook(str, Enum):
     INGRESS = "ingress"
     EGRESS = "egress"
 
-    @property
-    def other(self) -> Hook:
-        return Hook.EGRESS if self is Hook.INGRESS else Hook.INGRESS
+
+HOOKS = (Hook.INGRESS, Hook.EGRESS)
 
 
 class AttachType(str, Enum):
@@ -82,7 +81,7 @@ class Severity(str, Enum):
 
 
 class Code(str, Enum):
-    """Every deviation that a finding can name; parity.py says when and why."""
+    """Every deviation that a finding can name; findings.py says when and why."""
 
     MISSING_CLSACT = "missing_clsact"
     INGRESS_QDISC = "ingress_qdisc"
@@ -210,6 +209,16 @@ class Endpoint:
 
     def at(self, hook: Hook) -> Attachments:
         return self.ingress if hook is Hook.INGRESS else self.egress
+
+    def with_hook(self, hook: Hook, attachments: Attachments) -> Endpoint:
+        """The same endpoint with other attachments at ``hook``."""
+        ingress = attachments if hook is Hook.INGRESS else self.ingress
+        egress = attachments if hook is Hook.EGRESS else self.egress
+        # Built at once: a search for a plan makes many, and dataclasses.replace is slow.
+        return Endpoint(
+            self.interface, self.ifindex, self.qdisc, ingress, egress,
+            self.dead_pins, self.empty_prog_arrays,
+        )  # fmt: skip
 
     @property
     def has_ours(self) -> bool:

@@ -15,10 +15,11 @@ from itertools import product
 from typing import NamedTuple
 
 from . import classifier
-from .findings import HOOKS, as_felix_attaches, attach_type_of, keeper, look, ours_tc
+from .findings import as_felix_attaches, attach_type_of, keeper, look, ours_tc
 from .model import (
     ETH_P_ALL,
     FIRST_AUTO_PRIORITY,
+    HOOKS,
     Action,
     Attachment,
     Attachments,
@@ -57,22 +58,13 @@ def apply_step(endpoint: Endpoint, step: Step) -> Endpoint:
         filters = classifier.add(filters, step.filter)
     else:
         filters = classifier.delete(filters, step.filter.slot, step.filter.chain)
-    return _with_hook(endpoint, step.hook, tcx + filters)
+    return endpoint.with_hook(step.hook, tcx + filters)
 
 
 def apply_plan(endpoint: Endpoint, steps: Plan) -> Endpoint:
     for step in steps:
         endpoint = apply_step(endpoint, step)
     return endpoint
-
-
-def _with_hook(endpoint: Endpoint, hook: Hook, attachments: Attachments) -> Endpoint:
-    e = endpoint
-    ingress = attachments if hook is Hook.INGRESS else e.ingress
-    egress = attachments if hook is Hook.EGRESS else e.egress
-    return Endpoint(
-        e.interface, e.ifindex, e.qdisc, ingress, egress, e.dead_pins, e.empty_prog_arrays
-    )
 
 
 def _split(attachments: Attachments) -> tuple[Attachments, Attachments]:

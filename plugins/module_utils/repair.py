@@ -17,17 +17,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from glob import escape
 
 from . import classifier
 from .errors import DataplaneError, KernelError
-from .findings import HOOKS
 from .guard import Guard
 from .kernel import bpf
 from .kernel.netlink import TcSocket
 from .kernel.snapshot import Reader
 from .model import (
     ETH_P_ALL,
+    HOOKS,
     Action,
     Attachment,
     Attachments,
@@ -175,7 +174,7 @@ class Repairer:
 
     def _read_again(self, endpoint: Endpoint) -> Endpoint:
         """:raises _Vanished: where the interface went, or came back as another."""
-        found = self._reader.read([escape(endpoint.interface)]).endpoints
+        found = self._reader.read_named([endpoint.interface]).endpoints
         if not found or found[0].ifindex != endpoint.ifindex:
             raise _Vanished
         return found[0]

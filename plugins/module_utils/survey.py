@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from glob import escape
 
 from .errors import DataplaneError, KernelError
 from .guard import Guard
@@ -125,7 +124,7 @@ def _confirm(
 
 
 def _read_again(order: Order, reader: Reader, names: Iterable[str]) -> Judged:
-    again = reader.read([escape(name) for name in names])
+    again = reader.read_named(names)
     return {e.interface: (e, judge(e, order.policy)) for e in again.endpoints}
 
 

@@ -16,10 +16,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
+from glob import escape
 
 from ..errors import KernelError
 from ..model import (
     ETH_P_ALL,
+    HOOKS,
     Attachment,
     Attachments,
     AttachType,
@@ -35,7 +37,6 @@ from .netlink import RawFilter, TcSocket
 
 #: felix/bpf/bpfdefs/defs.go at v3.31.0: TcxPinDir; a pin is IFACE (without dots) _ HOOK.
 TCX_PINS = "/sys/fs/bpf/tcx"
-_HOOKS = (Hook.INGRESS, Hook.EGRESS)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class Reader:
         vanished = self._vanished(endpoints)
         kept = tuple(e for e in endpoints if e.interface not in vanished)
         return Snapshot(kept, tuple(sorted(vanished)), self._unread)
+
+    def read_named(self, names: Iterable[str]) -> Snapshot:
+        """``read`` for interfaces by their very names."""
+        return self.read([escape(name) for name in names])
 
     def hook(self, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
         """What is attached at one hook of an interface with ``qdisc`` now, without load times."""
@@ -195,7 +200,7 @@ class Reader:
 
     def _dead_pins(self, interface: str, pins: dict[str, str]) -> tuple[DeadPin, ...]:
         dead = []
-        for hook in _HOOKS:
+        for hook in HOOKS:
             path = pins.get(f"{interface.replace('.', '')}_{hook.value}")
             if path and self.link_is_dead(path):
                 dead.append(DeadPin(hook, path))

@@ -20,7 +20,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.attach import
     after_change,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf, clsact
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.programs import Program
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
@@ -75,9 +75,6 @@ class Socket(TcSocket):
         where = f"{ifindex} {hook.value} {priority}/{handle} chain {chain}"
         self.written.append(f"delete {where}")
 
-    def make_clsact(self, ifindex: int) -> None:
-        self.written.append(f"clsact {ifindex}")
-
 
 def program(number: int = 70, tag: str = "cc", name: str = "mine", **other: Any) -> Program:
     info = bpf.ProgramInfo(number, bpf.BPF_PROG_TYPE_SCHED_CLS, name, tag, 0, ())
@@ -86,7 +83,7 @@ def program(number: int = 70, tag: str = "cc", name: str = "mine", **other: Any)
 
 def hooks(held: Attachments, qdisc: Qdisc = Qdisc.CLSACT) -> tuple[Hooks, Socket]:
     socket = Socket()
-    return Hooks(socket, endpoint(held, (), qdisc), socket.make_clsact), socket
+    return Hooks(socket, endpoint(held, (), qdisc)), socket
 
 
 def done(change: Change, socket: Socket) -> list[str]:
@@ -184,8 +181,9 @@ def test_an_ingress_qdisc_is_not_ours_to_delete() -> None:
         worker.present(Place(HERE), program())
 
 
-def test_clsact_is_made_first_where_there_is_none() -> None:
+def test_clsact_is_made_first_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     worker, socket = hooks((), Qdisc.NONE)
+    monkeypatch.setattr(clsact, "make", lambda ifindex: socket.written.append(f"clsact {ifindex}"))
     change = worker.present(Place(HERE), program())
     assert socket.written == []
     assert done(change, socket) == ["clsact 7", "add 7 ingress 49152/1 fd 5 mine:[70]"]
