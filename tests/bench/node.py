@@ -17,7 +17,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namesp
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Endpoint, Hook
-from ansible_collections.dataplane.calico_bpf.tests.integration import felix
+from ansible_collections.dataplane.calico_bpf.tests.felix import libbpf
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, new_lab
 
 GLOBS = ("cali*",)
@@ -68,7 +68,7 @@ def new_node(objects: Path, count: int) -> Iterator[Node]:
         lab.tc("-batch", str(batch))
         with entered(lab.netns):
             for name in names:
-                for hook in felix.HOOKS:
-                    with felix.loaded(objects / "allow.o") as fd:
-                        felix.attach(name, hook, fd)
+                for hook in libbpf.HOOKS:
+                    with libbpf.loaded(objects / "allow.o") as fd:
+                        libbpf.attach(name, hook, fd)
         yield Node(lab, names)

@@ -135,8 +135,7 @@ class Lab:
 
     def filters(self, interface: str, hook: str) -> list[Filter]:
         """What ``tc`` sees at a hook, in its order."""
-        shown = json.loads(self.tc("-json", "filter", "show", "dev", interface, hook) or "[]")
-        return [_filter(f) for f in shown if f.get("options", {}).get("handle")]
+        return read_filters(self.tc("-json", "filter", "show", "dev", interface, hook))
 
     def slots(self, interface: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """(priority, handle) of every filter at ingress and at egress."""
@@ -170,6 +169,11 @@ class Lab:
         """``run_modules`` on this namespace."""
         here = {case: {"netns": self.netns, **options} for case, options in cases.items()}
         return run_modules(module, here, **how)
+
+
+def read_filters(text: str) -> list[Filter]:
+    """The filters in an output of ``tc -json filter show``."""
+    return [_filter(f) for f in json.loads(text or "[]") if f.get("options", {}).get("handle")]
 
 
 def _filter(shown: Mapping[str, Any]) -> Filter:

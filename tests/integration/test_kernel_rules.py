@@ -36,7 +36,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     AttachType,
     Slot,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration import felix
+from ansible_collections.dataplane.calico_bpf.tests.felix import libbpf
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 
 IFACE = "cali0"
@@ -65,7 +65,7 @@ class Kernel:
 
     def reset(self) -> None:
         self.lab.tc("qdisc", "del", "dev", IFACE, "clsact")
-        felix.create_clsact(IFACE)
+        libbpf.create_clsact(IFACE)
 
     def filters(self) -> Attachments:
         """As tc lists them, without names and tags."""
@@ -77,7 +77,7 @@ class Kernel:
         """Create exclusively; priority and handle 0 are the kernel's to choose."""
         fd = self.programs[new.program_id]
         if new.protocol == ETH_P_ALL:
-            found = felix.attach(
+            found = libbpf.attach(
                 IFACE, "ingress", fd, priority=new.priority, handle=new.handle
             )  # fmt: skip
             return Slot(*found)
@@ -87,7 +87,7 @@ class Kernel:
 
     def replace(self, new: Attachment) -> None:
         fd = self.programs[new.program_id]
-        felix.attach(IFACE, "ingress", fd, priority=new.priority, handle=new.handle, replace=True)
+        libbpf.attach(IFACE, "ingress", fd, priority=new.priority, handle=new.handle, replace=True)
 
     def delete(self, slot: Slot, chain: int) -> None:
         """A cls_bpf filter of whatever protocol, as Felix and the collection do."""
@@ -146,7 +146,7 @@ def kernel(lab: Lab) -> Iterator[Kernel]:
     lab.endpoint(IFACE)
     variants = ("allow", "newer", "deny")
     with ExitStack() as stack:
-        fds = [stack.enter_context(felix.loaded(lab.objects / f"{v}.o")) for v in variants]
+        fds = [stack.enter_context(libbpf.loaded(lab.objects / f"{v}.o")) for v in variants]
         stack.enter_context(entered(lab.netns))
         netlink = stack.enter_context(IPRoute())
         yield Kernel(lab, netlink, {_program_id(fd): fd for fd in fds}, lab.pin())

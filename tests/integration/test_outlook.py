@@ -22,11 +22,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlin
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Outlook
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.outlook import outlook
-from ansible_collections.dataplane.calico_bpf.tests.integration.felix import (
-    HOOKS,
-    Felix,
-    witnessed,
-)
+from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
+from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix, witnessed
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 
 PASSES = 8

@@ -36,7 +36,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import
     Survey,
     survey,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.felix import attach, loaded
+from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import attach, loaded
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
     AUTO,

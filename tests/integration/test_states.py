@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era
+from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.integration import felix, tcx
 from ansible_collections.dataplane.calico_bpf.tests.integration import lab as labs
-from ansible_collections.dataplane.calico_bpf.tests.integration.felix import HOOKS, Felix
+from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Filter, Lab
 
 #: The first test waits for all of it.

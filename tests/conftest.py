@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fixtures of the tests on the running kernel. They need root and leave nothing behind."""
+"""Fixtures of all tests on the running kernel. They need root and leave nothing behind."""
 
 from __future__ import annotations
 
