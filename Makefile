@@ -14,7 +14,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
 
 .PHONY: help setup test lint format types sanity unit integration lab control-plane demo bench
-.PHONY: build clean
+.PHONY: lab-up lab-down build clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
@@ -55,6 +55,12 @@ control-plane:  ## the real Kubernetes API for the tests, built once and cached
 
 demo: $(READY)  ## see the fault and its repair, as root
 	python tests/demo
+
+lab-up: $(READY)  ## a lab that stays, as root; LAB="--nodes 5 --broken 3"
+	python tests/lab up $(LAB)
+
+lab-down: $(READY)  ## end it
+	python tests/lab down
 
 bench: $(READY)  ## how long things take, as root
 	python tests/bench

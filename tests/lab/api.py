@@ -38,3 +38,11 @@ def write_kubeconfig(path: Path, url: str, token: str, ca_file: str | None = Non
     path.touch(mode=0o600)
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")  # JSON is YAML
     return path
+
+
+def read_kubeconfig(path: Path) -> Api:
+    """The API of a file that ``write_kubeconfig`` wrote, with controllers behind it."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    trusted = cluster.get("certificate-authority")
+    return Api(cluster["server"], user["token"], trusted, path, has_controllers=True)

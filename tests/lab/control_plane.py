@@ -31,7 +31,7 @@ NOT_FOUND = (
 _HOST = "127.0.0.1"
 _PATIENCE = 60.0
 #: Without nodelifecycle, which takes nodes whose lease nobody renews for lost.
-_CONTROLLERS = "daemonset,disruption,garbagecollector,namespace,podgc"
+_CONTROLLERS = "daemonset,replicaset,disruption,garbagecollector,namespace,podgc"
 #: Become a command that dies with the process of the given id, even one that just died.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 #: Remove a folder when told to, or when nobody is left who could; retried, as servers may be dying.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The DaemonSet and the disruption controller, and the garbage collector of what they own.
+"""The DaemonSet, ReplicaSet and disruption controllers, and the collector of what nobody owns.
 
 Each pass looks at everything anew and is one step of the store: the same objects give the same
 passes. Simpler than the real ones: a DaemonSet's nodes are chosen by ``nodeSelector`` alone, and
@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +34,9 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.resources import (
     DAEMON_SETS,
     NODES,
     PODS,
+    REPLICA_SETS,
     REVISIONS,
+    Resource,
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab.selectors import by_selector
 from ansible_collections.dataplane.calico_bpf.tests.lab.store import Object
@@ -80,17 +82,92 @@ def reconcile(cluster: Cluster) -> None:
         # One whose pods are refused, say for their template, must not hold up the others.
         with suppress(Problem):
             _DaemonSet(cluster, Target(DAEMON_SETS, key.namespace, key.name), held).reconcile()
+    for key, held in cluster.store.items(REPLICA_SETS.collection):
+        with suppress(Problem):
+            _ReplicaSet(cluster, Target(REPLICA_SETS, key.namespace, key.name), held).reconcile()
     for key, held in cluster.store.items(BUDGETS.collection):
         _count_budget(cluster, Target(BUDGETS, key.namespace, key.name), held)
     _collect_garbage(cluster)
 
 
-class _DaemonSet:
-    """One DaemonSet in one pass."""
+class _Owner:
+    """Something in one pass that owns pods."""
 
     def __init__(self, cluster: Cluster, target: Target, held: Object) -> None:
         self._cluster, self._target, self._held = cluster, target, held
         self._uid = held["metadata"]["uid"]
+
+    def _adopt(self, *resources: Resource) -> None:
+        """Take on what the selector selects and nobody owns."""
+        match = by_selector(self._held["spec"]["selector"])
+        mine = {"ownerReferences": [self._reference()]}
+        for resource in resources:
+            for key, held in self._cluster.store.items(resource.collection, self._target.namespace):
+                if match(held) and not owner(held) and not terminates(held):
+                    target = Target(resource, key.namespace, key.name)
+                    self._cluster.update(target, lambda each: each["metadata"].update(mine))
+
+    def _own(self) -> list[Object]:
+        """Its pods, the oldest first."""
+        held = self._cluster.store.items(PODS.collection, self._target.namespace)
+        pods = [pod for _key, pod in held if owner(pod) == self._uid]
+        return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    def _new_pod(self) -> Object:
+        pod: Object = copy.deepcopy(self._held["spec"]["template"])
+        metadata = pod.setdefault("metadata", {})
+        metadata["generateName"] = f"{self._target.name}-"
+        metadata["ownerReferences"] = [self._reference()]
+        return pod
+
+    def _delete(self, pod: Object) -> None:
+        if not terminates(pod):
+            metadata = pod["metadata"]
+            self._cluster.delete(Target(PODS, metadata["namespace"], metadata["name"]), {})
+
+    def _reference(self) -> Object:
+        me = {"apiVersion": "apps/v1", "kind": self._target.resource.kind, "uid": self._uid}
+        return {**me, "name": self._target.name, "controller": True, "blockOwnerDeletion": True}
+
+    def _tell(self, status: Object, counts: Mapping[str, int]) -> None:
+        """A count of 0 that the real API leaves out is left out here too."""
+        status |= {name: count for name, count in counts.items() if count}
+        status["observedGeneration"] = self._held["metadata"]["generation"]
+        self._cluster.update(self._target, lambda held: held.update(status=status))
+
+
+class _ReplicaSet(_Owner):
+    """So many pods, anywhere. One that terminates no longer counts, and is replaced at once."""
+
+    def reconcile(self) -> None:
+        self._adopt(PODS)
+        wanted = self._held["spec"]["replicas"]
+        up = self._active()
+        # Those go first that serve nobody yet.
+        for pod in sorted(up, key=ready)[: max(0, len(up) - wanted)]:
+            self._delete(pod)
+        for _missing in range(wanted - len(up)):
+            self._cluster.create(Target(PODS, self._target.namespace), self._new_pod())
+        self._count()
+
+    def _active(self) -> list[Object]:
+        return [pod for pod in self._own() if not terminates(pod) and not finished(pod)]
+
+    def _count(self) -> None:
+        up = self._active()
+        labels = self._held["spec"]["template"]["metadata"]["labels"]
+        labelled = by_selector({"matchLabels": labels})
+        available = sum(ready(pod) for pod in up)
+        counts = {"readyReplicas": available, "availableReplicas": available}
+        counts["fullyLabeledReplicas"] = sum(labelled(pod) for pod in up)
+        self._tell({"replicas": len(up)}, counts)
+
+
+class _DaemonSet(_Owner):
+    """A pod on each node."""
+
+    def __init__(self, cluster: Cluster, target: Target, held: Object) -> None:
+        super().__init__(cluster, target, held)
         self._hash = _hash(held["spec"]["template"])
         self._nodes = [
             n["metadata"]["name"]
@@ -99,31 +176,18 @@ class _DaemonSet:
         ]
 
     def reconcile(self) -> None:
-        self._adopt()
+        self._adopt(PODS, REVISIONS)
         self._record_revision()
         self._place()
         if self._held["spec"]["updateStrategy"]["type"] == "RollingUpdate":
             self._roll()
         self._count()
 
-    def _adopt(self) -> None:
-        """Take on the pods and revisions that the selector selects and nobody owns."""
-        match = by_selector(self._held["spec"]["selector"])
-        mine = {"ownerReferences": [self._reference()]}
-        for resource in (PODS, REVISIONS):
-            for key, held in self._cluster.store.items(resource.collection, self._target.namespace):
-                if match(held) and not owner(held) and not terminates(held):
-                    target = Target(resource, key.namespace, key.name)
-                    self._cluster.update(target, lambda each: each["metadata"].update(mine))
-
     def _pods(self) -> dict[str, list[Object]]:
-        """The pods of this DaemonSet by node, the oldest first."""
+        """Its pods by node, the oldest first."""
         placed: dict[str, list[Object]] = {node: [] for node in self._nodes}
-        for _key, pod in self._cluster.store.items(PODS.collection, self._target.namespace):
-            if owner(pod) == self._uid:
-                placed.setdefault(_node(pod), []).append(pod)
-        for pods in placed.values():
-            pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
+        for pod in self._own():
+            placed.setdefault(_node(pod), []).append(pod)
         return placed
 
     def _place(self) -> None:
@@ -149,25 +213,13 @@ class _DaemonSet:
     def _is_current(self, pod: Object) -> bool:
         return bool(pod["metadata"]["labels"].get(_HASH) == self._hash)
 
-    def _delete(self, pod: Object) -> None:
-        if not terminates(pod):
-            metadata = pod["metadata"]
-            self._cluster.delete(Target(PODS, metadata["namespace"], metadata["name"]), {})
-
     def _create(self, node: str) -> None:
-        pod = copy.deepcopy(self._held["spec"]["template"])
-        metadata = pod.setdefault("metadata", {})
-        metadata["generateName"] = f"{self._target.name}-"
-        metadata["ownerReferences"] = [self._reference()]
-        metadata.setdefault("labels", {})[_HASH] = self._hash
+        pod = self._new_pod()
+        pod["metadata"].setdefault("labels", {})[_HASH] = self._hash
         spec = pod["spec"]
         spec["tolerations"] = [*(spec.get("tolerations") or ()), *_tolerations()]
         spec.setdefault("affinity", {})["nodeAffinity"] = _affinity(node)
         self._cluster.create(Target(PODS, self._target.namespace), pod)
-
-    def _reference(self) -> Object:
-        owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": self._target.name}
-        return {**owner, "uid": self._uid, "controller": True, "blockOwnerDeletion": True}
 
     def _record_revision(self) -> None:
         """The present template is the latest revision, also when it is an old one come back."""
@@ -206,14 +258,10 @@ class _DaemonSet:
             "desiredNumberScheduled": wanted,
             "numberMisscheduled": sum(1 for node in placed if node not in self._nodes),
             "numberReady": available,
-            "observedGeneration": self._held["metadata"]["generation"],
         }
-        updated = sum(self._is_current(pod) for pod in here)
         counts = {"numberAvailable": available, "numberUnavailable": wanted - available}
-        counts["updatedNumberScheduled"] = updated
-        # A count of 0 that the real API leaves out is left out here too.
-        status |= {name: count for name, count in counts.items() if count}
-        self._cluster.update(self._target, lambda held: held.update(status=status))
+        counts["updatedNumberScheduled"] = sum(self._is_current(pod) for pod in here)
+        self._tell(status, counts)
 
 
 def _count_budget(cluster: Cluster, target: Target, budget: Object) -> None:

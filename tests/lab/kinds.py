@@ -14,6 +14,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.resources import (
     NAMESPACES,
     NODES,
     PODS,
+    REPLICA_SETS,
     Resource,
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab.selectors import by_selector
@@ -36,6 +37,11 @@ def prepare(resource: Resource, made: Object) -> None:
         counts = ("current", "desired")
         made["status"] = {f"{each}NumberScheduled": 0 for each in counts}
         made["status"] |= {"numberMisscheduled": 0, "numberReady": 0}
+    elif resource == REPLICA_SETS:
+        spec = made.setdefault("spec", {})
+        spec.setdefault("replicas", 1)
+        _pod_defaults(spec.setdefault("template", {}).setdefault("spec", {}))
+        made["status"] = {"replicas": 0}
     elif resource == DEFINITIONS:
         conditions = [{"type": t, "status": "True"} for t in ("NamesAccepted", "Established")]
         made["status"] = {"conditions": conditions, "acceptedNames": made["spec"]["names"]}
@@ -44,7 +50,9 @@ def prepare(resource: Resource, made: Object) -> None:
 def check(resource: Resource, wanted: Object, held: Object | None) -> None:
     """Refuse (422) what the real API refuses and a client here might try."""
     if resource == DAEMON_SETS:
-        _check_daemon_set(wanted, held)
+        _check_strategy(wanted)
+    if resource in (DAEMON_SETS, REPLICA_SETS):
+        _check_selector(resource, wanted, held)
     elif resource == PODS:
         _check_pod(wanted, held)
 
@@ -62,15 +70,19 @@ def _daemon_set_defaults(spec: dict[str, Any]) -> None:
     _pod_defaults(spec.setdefault("template", {}).setdefault("spec", {}))
 
 
-def _check_daemon_set(wanted: Object, held: Object | None) -> None:
-    def refuse(field: str, why: str) -> problems.Problem:
-        return problems.invalid("DaemonSet", wanted["metadata"]["name"], field, why)
-
-    spec = wanted["spec"]
-    strategy = spec["updateStrategy"]["type"]
+def _check_strategy(daemon_set: Object) -> None:
+    strategy = daemon_set["spec"]["updateStrategy"]["type"]
     if strategy not in _STRATEGIES:
         why = f'Invalid value: "{strategy}": supported values: {", ".join(_STRATEGIES)}'
-        raise refuse("spec.updateStrategy.type", why)
+        name = daemon_set["metadata"]["name"]
+        raise problems.invalid("DaemonSet", name, "spec.updateStrategy.type", why)
+
+
+def _check_selector(resource: Resource, wanted: Object, held: Object | None) -> None:
+    def refuse(field: str, why: str) -> problems.Problem:
+        return problems.invalid(resource.kind, wanted["metadata"]["name"], field, why)
+
+    spec = wanted["spec"]
     if not spec.get("selector") or not by_selector(spec["selector"])(spec["template"]):
         why = "`selector` does not match template `labels`"
         raise refuse("spec.template.metadata.labels", why)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,21 +24,31 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client, Re
 from ansible_collections.dataplane.calico_bpf.tests.lab.objects import (
     conditions,
     finished,
-    meant_for,
     terminates,
 )
+from ansible_collections.dataplane.calico_bpf.tests.lab.scheduling import choose_node
 
 Pod = Mapping[str, Any]
 #: Whether what lies between two looks at the pods is noticed by anyone: hardly.
 _PAUSE = 0.05
 
 
+@dataclass(frozen=True)
+class PodState:
+    """What runs for a pod: its address, and how often each of its containers was restarted."""
+
+    address: str = "127.0.0.1"
+    restarts: int = 0
+    #: Why no container runs at the moment, such as CrashLoopBackOff.
+    waiting: str = ""
+
+
 class Kubelet:
     """Registers nodes and carries their pods through life; a context manager.
 
     Pods get Ready ``ready_after`` seconds after their start. A subclass may have something real run
-    for them, by ``start_pod``, ``pod_ready``, ``stop_pod`` and ``pod_log``: all but the last are
-    called from one thread, which they must not hold up.
+    for them, by ``start_pod``, ``pod_ready``, ``pod_state``, ``stop_pod`` and ``pod_log``: all but
+    the last are called from one thread, which they must not hold up.
     """
 
     def __init__(
@@ -73,6 +84,10 @@ class Kubelet:
         for node in self.nodes:
             self._client.ask("DELETE", f"/api/v1/nodes/{node}")
 
+    def is_up(self, node: str) -> bool:
+        """Whether anything is done for the pods of a node."""
+        return True
+
     # --- what runs for a pod ------------------------------------------------------------------
 
     def start_pod(self, pod: Pod) -> None:
@@ -82,6 +97,10 @@ class Kubelet:
         """Whether it is ready now."""
         started = self._running[pod["metadata"]["uid"]][1]
         return time.monotonic() - started >= self.ready_after
+
+    def pod_state(self, pod: Pod) -> PodState:
+        """What is told of it beside its readiness."""
+        return PodState()
 
     def stop_pod(self, pod: Pod) -> bool:
         """End what runs for the pod; True once nothing of it is left, asked again until then."""
@@ -114,9 +133,10 @@ class Kubelet:
         for pod in pods:
             node = pod["spec"].get("nodeName")
             if node in self.nodes:
-                self._carry(pod)
-            elif node is None and meant_for(pod) in self.nodes:
-                self._bind(pod)
+                if self.is_up(node):
+                    self._carry(pod)
+            elif node is None and not terminates(pod):
+                self._schedule(pod, pods)
 
     def _carry(self, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
@@ -130,27 +150,33 @@ class Kubelet:
                 self.start_pod(pod)
             self._tell(pod, self.pod_ready(pod))
 
-    def _bind(self, pod: Pod) -> None:
+    def _schedule(self, pod: dict[str, Any], pods: Sequence[Pod]) -> None:
         """What a scheduler would do; where there is one, it may be faster (409)."""
-        target = {"apiVersion": "v1", "kind": "Node", "name": meant_for(pod)}
-        metadata = {"name": pod["metadata"]["name"]}
-        body = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
-        self._client.ask("POST", f"{_path(pod)}/binding", body)
+        nodes = self._client.do("GET", "/api/v1/nodes")["items"]
+        chosen = choose_node(pod, [n for n in nodes if n["metadata"]["name"] in self.nodes], pods)
+        if chosen:
+            target = {"apiVersion": "v1", "kind": "Node", "name": chosen}
+            metadata = {"name": pod["metadata"]["name"]}
+            body = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
+            self._client.ask("POST", f"{path_of(pod)}/binding", body)
+            pod["spec"]["nodeName"] = chosen  # the next one is to know of it
 
     def _remove(self, pod: Pod) -> None:
         preconditions = {"uid": pod["metadata"]["uid"]}
         options = {"gracePeriodSeconds": 0, "preconditions": preconditions}
-        self._client.ask("DELETE", _path(pod), options)
+        self._client.ask("DELETE", path_of(pod), options)
 
     def _tell(self, pod: Pod, ready: bool) -> None:
         phase, told = pod["status"].get("phase"), conditions(pod).get("Ready")
-        if (phase, told) != ("Running", str(ready)):
-            status = {"status": _running_status(pod, ready)}
-            self._client.do("PATCH", f"{_path(pod)}/status", status)
+        restarts = {each["restartCount"] for each in pod["status"].get("containerStatuses", ())}
+        state = self.pod_state(pod)
+        if (phase, told, restarts) != ("Running", str(ready), {state.restarts}):
+            status = {"status": _running_status(pod, ready, state)}
+            self._client.do("PATCH", f"{path_of(pod)}/status", status)
 
     def _node(self, name: str) -> dict[str, Any]:
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "lab"}
-        ready |= {"lastHeartbeatTime": _now(), "lastTransitionTime": _now()}
+        ready |= {"lastHeartbeatTime": now(), "lastTransitionTime": now()}
         endpoints = {"kubeletEndpoint": {"Port": self._logs.port}}
         addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
         addresses.append({"type": "Hostname", "address": name})
@@ -161,32 +187,35 @@ class Kubelet:
         return {"metadata": {"name": name, "labels": labels}, "status": status}
 
 
-def _path(pod: Pod) -> str:
+def path_of(pod: Pod) -> str:
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
 
 
-def _running_status(pod: Pod, ready: bool) -> dict[str, Any]:
+def _running_status(pod: Pod, ready: bool, state: PodState) -> dict[str, Any]:
     true = dict.fromkeys(("Initialized", "PodScheduled"), "True")
     states = {**true, "ContainersReady": str(ready), "Ready": str(ready)}
-    listed = [{"type": t, "status": s, "lastTransitionTime": _now()} for t, s in states.items()]
+    listed = [{"type": t, "status": s, "lastTransitionTime": now()} for t, s in states.items()]
+    running = {"running": {"startedAt": now()}}
     containers = [
         {
             "name": each["name"],
             "image": each["image"],
             "imageID": "",
             "ready": ready,
-            "started": True,
-            "restartCount": 0,
-            "state": {"running": {"startedAt": _now()}},
+            "started": not state.waiting,
+            "restartCount": state.restarts,
+            # The other one is removed, or the merge would leave it.
+            "state": {"running": None, "waiting": None}
+            | ({"waiting": {"reason": state.waiting}} if state.waiting else running),
         }
         for each in pod["spec"]["containers"]
     ]
-    addresses = {"hostIP": "127.0.0.1", "podIP": "127.0.0.1"}
+    addresses = {"hostIP": "127.0.0.1", "podIP": state.address}
     status = {"phase": "Running", "conditions": listed, "containerStatuses": containers}
-    return {"startTime": _now(), **status, **addresses}
+    return {"startTime": now(), **status, **addresses}
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -60,6 +60,7 @@ PODS = Resource(
     fields=("spec.nodeName", "status.phase", "spec.restartPolicy", "spec.schedulerName"),
 )
 DAEMON_SETS = Resource("apps", "v1", "DaemonSet", "daemonsets", True, ("status",), counted=True)
+REPLICA_SETS = Resource("apps", "v1", "ReplicaSet", "replicasets", True, ("status",), counted=True)
 REVISIONS = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
 BUDGETS = Resource(
     "policy",
@@ -98,6 +99,7 @@ BUILT_IN = (
     Resource("", "v1", "Secret", "secrets", fields=("type",)),
     Resource("", "v1", "ServiceAccount", "serviceaccounts"),
     DAEMON_SETS,
+    REPLICA_SETS,
     REVISIONS,
     Resource("apps", "v1", "Deployment", "deployments", True, ("status",), counted=True),
     BUDGETS,

@@ -1,0 +1,33 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong on a lab node, switched while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class NodeFaults:
+    """The runtime's faults, and through ``felix`` those of the Felix that runs there."""
+
+    #: What the stand-in reads its faults from.
+    file: Path
+    #: Seconds for which a Felix that is to end goes on working.
+    linger: float = 0.0
+    #: A Felix that is to end is told to be gone, and works on.
+    runtime_loses_felix: bool = False
+    #: Where in a pass the kill hits when a Felix is to end: interface, hook and point, see the
+    #: stand-in.
+    killed_in_pass: dict[str, str] | None = None
+
+    def felix(self, **faults: Any) -> None:
+        """Give the Felix exactly these faults; none heals it."""
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(faults))
+        os.replace(new, self.file)
