@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 packages=(
     bpftool clang gcc git iproute2 libbpf-dev libbpf1 libc6-dev
     "linux-headers-$(dpkg --print-architecture)"
-    make openssl procps python3-bpfcc python3-pyroute2 python3-venv shellcheck
+    make openssl procps python3-bpfcc python3-prometheus-client python3-pyroute2 python3-venv
+    shellcheck
 )
 
 missing=()

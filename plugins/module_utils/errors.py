@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
+from typing import Any
 
 
 class DataplaneError(Exception):
-    """Something failed; the text says what, where, and what to do next."""
+    """Something failed; the text says what, where, and what to do next.
+
+    ``facts`` are returned beside the text: what was changed, what is still there.
+    """
+
+    def __init__(self, text: str, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.facts = dict(facts or {})
 
 
 class Refusal(DataplaneError):
@@ -39,3 +48,19 @@ class ProgramRefused(DataplaneError):
     def __init__(self, text: str, log: str) -> None:
         super().__init__(f"{text}; nothing was attached:\n{log}")
         self.log = log
+
+
+class ApiError(DataplaneError):
+    """The Kubernetes API refused ``operation`` with an HTTP ``status``; 0 where none came.
+
+    ``reason`` is the API's own word for it, such as Forbidden or TooManyRequests.
+    """
+
+    def __init__(self, operation: str, status: int, reason: str, message: str) -> None:
+        self.operation = operation
+        self.status = status
+        self.reason = reason
+        answer = f"HTTP {status} {reason}" if status else reason
+        super().__init__(
+            f"{operation}: {answer}: {message}" if message else f"{operation}: {answer}"
+        )

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stops and starts calico-node's pod on one node; the documentation is the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
+    CalicoNodePod,
+    Order,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
+    AUTH,
+    connect,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
+    LEASE_OPTION,
+    keeper,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            **AUTH,
+            **LEASE_OPTION,
+            "node": {"type": "str", "required": True},
+            "namespace": {"type": "str", "default": "kube-system"},
+            "daemonset": {"type": "str", "default": "calico-node"},
+            "state": {"type": "str", "choices": ["stopped", "started"], "required": True},
+            "replace": {"type": "bool", "default": False},
+            "must_be_ready": {"type": "bool", "default": True},
+            "timeout": {"type": "float", "default": 300},
+            "poll": {"type": "float", "default": 1.0},
+        }
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        check_least(options, timeout=0, poll=0.1)
+        kube = connect(options, self.tell)
+        order = Order(
+            options["node"],
+            options["namespace"],
+            options["daemonset"],
+            options["timeout"],
+            options["poll"],
+            options["replace"],
+            options["must_be_ready"],
+        )
+        keep = keeper(kube, options, self.tell, self.check_mode)
+        pod = CalicoNodePod(kube, order, self.tell, keep)
+        try:
+            stopped = options["state"] == "stopped"
+            return pod.stop(self.check_mode) if stopped else pod.start(self.check_mode)
+        except DataplaneError as error:
+            error.facts.setdefault("changed", pod.changed)
+            raise

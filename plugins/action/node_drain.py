@@ -1,0 +1,54 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Empties a node; the documentation is the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
+    AUTH,
+    connect,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.eviction import Leave
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
+    LEASE_OPTION,
+    keeper,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            **AUTH,
+            **LEASE_OPTION,
+            "node": {"type": "str", "required": True},
+            "timeout": {"type": "float", "default": 600},
+            "poll": {"type": "float", "default": 1.0},
+            "grace_period": {"type": "int"},
+            "force": {"type": "bool", "default": False},
+            "delete_emptydir_data": {"type": "bool", "default": False},
+            "disable_eviction": {"type": "bool", "default": False},
+        }
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        check_least(options, timeout=0, poll=0.1, grace_period=0)
+        kube = connect(options, self.tell)
+        order = Order(
+            options["node"],
+            options["timeout"],
+            options["poll"],
+            options["grace_period"],
+            Leave(options["force"], options["delete_emptydir_data"]),
+            options["disable_eviction"],
+        )
+        drain = Drain(kube, order, self.tell, keeper(kube, options, self.tell, self.check_mode))
+        return drain.predict() if self.check_mode else drain.run()

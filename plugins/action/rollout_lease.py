@@ -1,0 +1,66 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes, keeps and gives up the Lease of a rollout; the documentation is the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
+    AUTH,
+    connect,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import Held
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
+    LEASE_SPEC,
+    lease_of,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            **AUTH,
+            **LEASE_SPEC,
+            "state": {"type": "str", "choices": ["held", "released"], "default": "held"},
+            "expected": {"type": "bool", "default": False},
+            "hold_for": {"type": "float", "default": 0},
+        }
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        check_least(options, duration=3, hold_for=0)
+        lease = lease_of(connect(options, self.tell), options, self.tell)
+        if options["state"] == "released":
+            return _result(lease.release(self.check_mode))
+        if self.check_mode:
+            return _result(lease.look(options["expected"]))
+        held = lease.renew() if options["expected"] else lease.take()
+        if options["hold_for"]:
+            kept = lease.hold(options["hold_for"])
+            held = replace(held, record=kept.record)
+        return _result(held)
+
+
+def _result(held: Held) -> dict[str, Any]:
+    record = held.record
+    return {
+        "changed": held.changed,
+        "holder": record.holder or None,
+        "acquired_at": _shown(record.acquired),
+        "renewed_at": _shown(record.renewed),
+        "expires_at": _shown(record.expires),
+        "previous_holder": held.previous.holder or None,
+    }
+
+
+def _shown(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="seconds") if time else None

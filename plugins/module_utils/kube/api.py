@@ -1,0 +1,156 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Kubernetes API by paths and plain dicts, patient with a server that is busy or away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ..errors import ApiError
+from .clock import CLOCK, Clock
+
+Object = dict[str, Any]
+
+_JSON = "application/json"
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_PAGE = 500
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
+
+
+class ConnectionLost(ApiError):
+    """No answer came."""
+
+
+class BudgetExhausted(ApiError):
+    """A PodDisruptionBudget does not allow an eviction now, as ``message`` says.
+
+    Nothing is wrong with the server: asking again at once is of no use.
+    """
+
+    def __init__(self, operation: str, status: int, reason: str, message: str) -> None:
+        super().__init__(operation, status, reason, message)
+        self.message = message
+
+
+class Send(Protocol):
+    """Asks the server once; the answer's body."""
+
+    def __call__(
+        self, method: str, path: str, query: Mapping[str, Any], content_type: str, body: Any
+    ) -> bytes:
+        """:raises ApiError: any answer but a good one, or none."""
+
+
+def unheard(text: str) -> None:
+    """A ``tell`` for where nobody listens."""
+
+
+class Kube:
+    """The Kubernetes API by paths and plain dicts.
+
+    Answers of 429 and 5xx, and lost connections, are tried again for ``patience`` seconds, which
+    ``tell`` hears of. A write whose answer was lost may so be made twice: what it is refused for
+    then (409, or 404 for a delete) is raised like any other refusal. Every method raises
+    ``ApiError``.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        patience: float = 60.0,
+        tell: Callable[[str], None] = unheard,
+        clock: Clock = CLOCK,
+    ) -> None:
+        self._send = send
+        self._patience = patience
+        self._tell = tell
+        self._clock = clock
+
+    def asking_once(self) -> Kube:
+        """The same API without any patience."""
+        return Kube(self._send, 0, self._tell, self._clock)
+
+    def get(self, path: str, **query: Any) -> Object:
+        return self._ask("GET", path, query)
+
+    def find(self, path: str) -> Object | None:
+        """None where there is no such object."""
+        try:
+            return self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def items(self, path: str, **query: Any) -> list[Object]:
+        """All objects of a list, however many pages it has."""
+        found: list[Object] = []
+        page: dict[str, Any] = {"limit": _PAGE, **query}
+        while True:
+            answer = self.get(path, **page)
+            found += answer.get("items") or ()
+            following = answer.get("metadata", {}).get("continue")
+            if not following:
+                return found
+            page["continue"] = following
+
+    def text(self, path: str, **query: Any) -> str:
+        """An answer that is no JSON, such as a log."""
+        return self._patiently("GET", path, query).decode(errors="replace")
+
+    def create(self, path: str, body: Object) -> Object:
+        return self._ask("POST", path, body=body)
+
+    def replace(self, path: str, body: Object) -> Object:
+        return self._ask("PUT", path, body=body)
+
+    def patch(self, path: str, body: Any, kind: str = "merge") -> Object:
+        """``kind``: merge, strategic-merge, or json, where ``body`` is a list of operations."""
+        content_type = f"application/{kind}-patch+json"
+        return self._ask("PATCH", path, body=body, content_type=content_type)
+
+    def delete(self, path: str, body: Object | None = None) -> Object:
+        """``body``: the DeleteOptions."""
+        return self._ask("DELETE", path, body=body)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = _JSON,
+    ) -> Object:
+        answer: Object = json.loads(self._patiently(method, path, query or {}, content_type, body))
+        return answer
+
+    def _patiently(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        content_type: str = _JSON,
+        body: Any = None,
+    ) -> bytes:
+        until = self._clock.now() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self._send(method, path, query, content_type, body)
+            except ApiError as error:
+                if not _passes(error) or self._clock.now() + pause > until:
+                    raise
+                if pause == _FIRST_PAUSE:
+                    self._tell(f"{error}; tried again for {self._patience:.0f} s")
+            self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _passes(error: ApiError) -> bool:
+    """Whether the same question may soon get another answer."""
+    if isinstance(error, BudgetExhausted):
+        return False
+    return isinstance(error, ConnectionLost) or error.status in _PASSING

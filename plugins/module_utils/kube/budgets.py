@@ -1,0 +1,142 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which PodDisruptionBudgets stand in the way of emptying a node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .pods import Pod, is_finished, is_ready, name_of, phase_of, terminating_since
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One PodDisruptionBudget, as the API gives it."""
+
+    held: Mapping[str, Any]
+    #: An empty selector selects every pod in policy/v1, and none in policy/v1beta1.
+    empty_selects_all: bool
+
+    @property
+    def name(self) -> str:
+        return name_of(self.held)
+
+    def covers(self, pod: Pod) -> bool:
+        if pod["metadata"]["namespace"] != self.held["metadata"]["namespace"]:
+            return False
+        selector = self.held["spec"].get("selector")
+        if not selector:  # null selects nothing, ever
+            return selector is not None and self.empty_selects_all
+        return selects(selector, pod["metadata"].get("labels") or {})
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A budget, or several together, that would not let these pods go now."""
+
+    #: namespace/name; several are separated by commas.
+    budget: str
+    #: namespace/name of each pod of the node that is covered, sorted.
+    pods: tuple[str, ...]
+    #: Waiting does not help: it takes a change of the budget or of the workload.
+    never: bool
+    text: str
+
+
+def obstacles(budgets: Sequence[Budget], pods: Iterable[Pod]) -> list[Obstacle]:
+    """What would refuse to evict one or more of a node's ``pods`` now, and what always will.
+
+    ``pods`` are those to be evicted. What terminates already, or needs no leave, is passed over.
+    """
+    asking = [pod for pod in pods if _needs_leave(pod)]
+    covered = {name_of(pod): [b for b in budgets if b.covers(pod)] for pod in asking}
+    found = [
+        Obstacle(
+            ", ".join(sorted(budget.name for budget in over)),
+            (pod,),
+            True,
+            f"{pod} is covered by {len(over)} budgets, which the eviction API does not support:"
+            " narrow their selectors until one is left",
+        )
+        for pod, over in covered.items()
+        if len(over) > 1
+    ]
+    for budget in budgets:
+        mine = [pod for pod in asking if covered[name_of(pod)] == [budget]]
+        found += _of_one(budget, [pod for pod in mine if not _is_exempt(budget, pod)])
+    return sorted(found, key=lambda each: (not each.never, each.budget, each.pods))
+
+
+def never_met(budgets: Sequence[Budget], pods: Iterable[Pod]) -> list[Obstacle]:
+    """The obstacles that no waiting removes."""
+    return [each for each in obstacles(budgets, pods) if each.never]
+
+
+def _needs_leave(pod: Pod) -> bool:
+    done = is_finished(pod) or phase_of(pod) == "Pending"
+    return not done and terminating_since(pod) is None
+
+
+def _is_exempt(budget: Budget, pod: Pod) -> bool:
+    return budget.held["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow" and not is_ready(
+        pod
+    )
+
+
+def _of_one(budget: Budget, pods: Sequence[Pod]) -> list[Obstacle]:
+    names = tuple(sorted(map(name_of, pods)))
+    if not names:
+        return []
+    rule, status = _rule(budget), budget.held.get("status") or {}
+    current = status.get("observedGeneration", 0) >= budget.held["metadata"].get("generation", 0)
+    expected, desired = status.get("expectedPods", 0), status.get("desiredHealthy", 0)
+    if _is_strict(budget) or (current and expected and desired >= expected):
+        text = f"{rule} of {expected} pods, so none of them may ever be evicted"
+        advice = "relax the budget, scale the workload up, or move it off this node by hand"
+        return [Obstacle(budget.name, names, True, f"{budget.name}: {text}: {advice}")]
+    allowed = status.get("disruptionsAllowed", 0) if current else 0
+    if allowed >= len(names):
+        return []
+    healthy = f"{status.get('currentHealthy', 0)} of {expected} pods are healthy"
+    text = f"{rule}; {healthy}, {desired} must be: {allowed} of the {len(names)} here may go now"
+    return [Obstacle(budget.name, names, False, f"{budget.name}: {text}")]
+
+
+def _rule(budget: Budget) -> str:
+    spec = budget.held["spec"]
+    if spec.get("maxUnavailable") is not None:
+        return f"maxUnavailable {spec['maxUnavailable']}"
+    return f"minAvailable {spec.get('minAvailable', 1)}"
+
+
+def _is_strict(budget: Budget) -> bool:
+    """By its own words, whatever the number of pods."""
+    spec = budget.held["spec"]
+    return spec.get("maxUnavailable") in (0, "0", "0%") or spec.get("minAvailable") == "100%"
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a LabelSelector selects an object with these labels; an empty one does."""
+    wanted = selector.get("matchLabels") or {}
+    expressions = selector.get("matchExpressions") or ()
+    return all(labels.get(key) == value for key, value in wanted.items()) and all(
+        _holds(expression, labels) for expression in expressions
+    )
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """:raises ValueError: an operator that the API does not have either."""
+    key, operator, values = expression["key"], expression["operator"], expression.get("values")
+    there = key in labels
+    outcomes = {
+        "In": there and labels.get(key) in (values or ()),
+        "NotIn": not there or labels[key] not in (values or ()),
+        "Exists": there,
+        "DoesNotExist": not there,
+    }
+    if operator not in outcomes:
+        raise ValueError(f"no such operator in a label selector: {operator}")
+    return outcomes[operator]

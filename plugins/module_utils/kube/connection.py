@@ -1,0 +1,126 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way to the Kubernetes API: that of kubernetes.core, with its options and variables.
+
+What may be missing is imported when it is needed: Ansible also reads this file without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from yaml import YAMLError
+
+from ..errors import ApiError, Refusal
+from .api import BudgetExhausted, ConnectionLost, Kube, unheard
+
+try:
+    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (  # type: ignore[import-untyped]
+        AUTH_ARG_SPEC,
+    )
+except ImportError:
+    AUTH_ARG_SPEC = {}  # ``connect`` says what is missing
+
+#: The options of ``kubernetes.core.k8s_auth_options``, for an argument spec.
+AUTH: Mapping[str, Any] = AUTH_ARG_SPEC
+#: Seconds to connect, and to wait for an answer.
+_TIMEOUT = (10, 60)
+
+
+def connect(
+    options: Mapping[str, Any], tell: Callable[[str], None] = unheard, patience: float = 60.0
+) -> Kube:
+    """The API that the options, or K8S_AUTH_*, name; it is first asked by the first call.
+
+    ``tell`` hears when the API has to be waited for.
+
+    :raises Refusal: a library is missing.
+    """
+    try:
+        from ansible_collections.kubernetes.core.plugins.module_utils.k8s import (  # type: ignore[import-untyped]
+            client,
+        )
+    except ImportError as error:
+        raise _missing(str(error)) from error
+    if not hasattr(client, "kubernetes"):  # kubernetes.core bears its absence
+        raise _missing("no Python library kubernetes")
+    return Kube(_Sender(client, {name: options.get(name) for name in AUTH}), patience, tell)
+
+
+def _missing(what: str) -> Refusal:
+    return Refusal(
+        f"the controller can't talk to Kubernetes: {what}; it needs the collection kubernetes.core"
+        " (ansible-galaxy collection install kubernetes.core) and, for the Python that runs"
+        " Ansible, its library (pip install kubernetes)"
+    )
+
+
+class _Sender:
+    """Sends with the client that kubernetes.core makes; ``core`` is its module of that name."""
+
+    def __init__(self, core: Any, options: Mapping[str, Any]) -> None:
+        self._core = core
+        self._options = options
+        self._client: Any = None
+
+    def __call__(
+        self, method: str, path: str, query: Mapping[str, Any], content_type: str, body: Any
+    ) -> bytes:
+        operation = f"{method} {path}"
+        try:
+            answer = self._connected().request(
+                method,
+                path,
+                body=body,
+                query_params=list(query.items()),
+                content_type=content_type,
+                header_params={"Accept": "application/json, */*"},
+                serialize=False,
+                _request_timeout=_TIMEOUT,
+            )
+            data: bytes = answer.data
+        except self._core.kubernetes.client.exceptions.ApiException as error:
+            raise _refusal(operation, error) from error
+        except self._core.urllib3.exceptions.HTTPError as error:
+            raise self._silence(operation, error) from error
+        return data
+
+    def _connected(self) -> Any:
+        """The dynamic client: making it asks the API which groups it has.
+
+        :raises Refusal: it is not said, or not readable, where the API is and as whom to ask.
+        """
+        if self._client is None:
+            no_config = (self._core.CoreException, self._core.kubernetes.config.ConfigException)
+            try:
+                self._client = self._core.get_api_client(**self._options).client
+            except (*no_config, YAMLError, OSError) as error:
+                raise Refusal(
+                    f"no way to the Kubernetes API: {error}; give kubeconfig, or host and api_key,"
+                    " or set K8S_AUTH_KUBECONFIG; nothing was changed"
+                ) from error
+        return self._client
+
+    def _silence(self, operation: str, error: Any) -> ApiError:
+        """No answer at all; a certificate that is not trusted stays so, however often asked."""
+        cause = getattr(error, "reason", None) or error
+        for_good = isinstance(cause, self._core.urllib3.exceptions.SSLError)
+        kind = ApiError if for_good else ConnectionLost
+        return kind(operation, 0, type(cause).__name__, str(cause))
+
+
+def _refusal(operation: str, error: Any) -> ApiError:
+    """The API's answer as an error of ours."""
+    try:
+        status = json.loads(error.body or "{}")
+    except ValueError:  # from a proxy, or an API server that is just starting
+        status = {"message": str(error.body)[:200]}
+    answer = (operation, error.status, status.get("reason") or error.reason or "")
+    causes = (status.get("details") or {}).get("causes") or ()
+    if any(cause.get("reason") == "DisruptionBudget" for cause in causes):
+        told = "; ".join(cause["message"] for cause in causes if cause.get("message"))
+        return BudgetExhausted(*answer, told or status.get("message", ""))
+    return ApiError(*answer, status.get("message") or "")

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which pods of a node are evicted, which stay, and which nobody but the caller may let go. Pure.
+
+The rules are those of ``kubectl drain --ignore-daemonsets``, except that finished pods stay: they
+have no interface any more, and with them would go their logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .pods import Pod, controller_of, has_local_data, is_finished, is_mirror, name_of, phase_of
+
+
+@dataclass(frozen=True)
+class Leave:
+    """What the caller takes upon himself."""
+
+    #: Pods that nothing will make again.
+    force: bool = False
+    #: Data in emptyDir volumes, which goes with its pod.
+    delete_emptydir_data: bool = False
+
+
+@dataclass
+class Choice:
+    """The pods of a node; ``why`` by namespace/name."""
+
+    evict: list[Pod] = field(default_factory=list)
+    skip: dict[str, str] = field(default_factory=dict)
+    refuse: dict[str, str] = field(default_factory=dict)
+
+
+def choose(pods: Iterable[Pod], leave: Leave) -> Choice:
+    choice = Choice()
+    for pod in sorted(pods, key=name_of):
+        name = name_of(pod)
+        if why := _stays(pod):
+            choice.skip[name] = why
+        elif why := _needs(pod, leave):
+            choice.refuse[name] = why
+        else:
+            choice.evict.append(pod)
+    return choice
+
+
+def _stays(pod: Pod) -> str | None:
+    if is_finished(pod):
+        return f"finished ({phase_of(pod)})"
+    if is_mirror(pod):
+        return "a static pod of the kubelet's"
+    owner = controller_of(pod)
+    if owner and owner["kind"] == "DaemonSet":
+        return f"of the DaemonSet {owner['name']}"
+    return None
+
+
+def _needs(pod: Pod, leave: Leave) -> str | None:
+    """What the caller has to say before it may go."""
+    needs = []
+    if controller_of(pod) is None and not leave.force:
+        needs.append("no controller would make it again: force")
+    if has_local_data(pod) and not leave.delete_emptydir_data:
+        needs.append("data in an emptyDir would be lost: delete_emptydir_data")
+    return "; ".join(needs) or None

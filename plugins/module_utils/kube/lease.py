@@ -1,0 +1,293 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Lease that lets one rollout at a time work on a cluster.
+
+Who holds it is judged as leader election does: another's Lease counts as abandoned when it stays as
+it is for its whole duration under our own eyes, so clocks that differ do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Any
+
+from ..errors import ApiError, DataplaneError, Refusal
+from .api import Kube, Object, unheard
+from .clock import CLOCK, Clock
+from .progress import Progress
+
+_API_VERSION = "coordination.k8s.io/v1"
+#: A Lease is renewed after this part of its duration, so that two renewals may be missed.
+_RENEWED_AFTER = 1 / 3
+#: So many durations old by our own clock, it is expired at once: no clock is that wrong.
+_SURELY_EXPIRED = 2
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a Lease says; without a holder it is free. Times are UTC."""
+
+    holder: str = ""
+    acquired: datetime | None = None
+    renewed: datetime | None = None
+    #: Seconds.
+    duration: float = 0.0
+    transitions: int = 0
+
+    @property
+    def expires(self) -> datetime | None:
+        return self.renewed and self.renewed + timedelta(seconds=self.duration)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.holder}, since {_shown(self.acquired)}, last renewed {_shown(self.renewed)}"
+            f" for {self.duration:.0f} s"
+        )
+
+
+class Standing(Enum):
+    """How we stand to a Lease at one look."""
+
+    FREE = "free"
+    OURS = "ours"
+    EXPIRED = "expired"
+    #: Another's; whether it is alive shows only by watching it.
+    TAKEN = "taken"
+
+
+class LeaseLost(DataplaneError):
+    """The Lease that we held is another's, or nobody's."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The Lease after an operation: ``changed`` where its holder did."""
+
+    changed: bool
+    record: Record
+    previous: Record
+
+
+def read_record(lease: Mapping[str, Any] | None) -> Record:
+    """What a Lease object says; one that is not there is free."""
+    spec = (lease or {}).get("spec") or {}
+    return Record(
+        spec.get("holderIdentity") or "",
+        _parsed(spec.get("acquireTime")),
+        _parsed(spec.get("renewTime")),
+        float(spec.get("leaseDurationSeconds") or 0),
+        int(spec.get("leaseTransitions") or 0),
+    )
+
+
+def standing(record: Record, holder: str, now: datetime) -> Standing:
+    """``now``: our own clock's UTC."""
+    if not record.holder:
+        return Standing.FREE
+    if record.holder == holder:
+        return Standing.OURS
+    longest = timedelta(seconds=_SURELY_EXPIRED * record.duration)
+    if record.renewed and now - record.renewed > longest:
+        return Standing.EXPIRED
+    return Standing.TAKEN
+
+
+def not_held() -> None:
+    """A ``keep`` for where no Lease is held."""
+
+
+class Lease:
+    """One Lease, as ``holder`` sees it; ``duration`` in whole seconds."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        name: str,
+        holder: str,
+        duration: int,
+        tell: Callable[[str], None] = unheard,
+        clock: Clock = CLOCK,
+    ) -> None:
+        self._kube = kube
+        self._name, self._namespace = name, namespace
+        self._list = f"/apis/{_API_VERSION}/namespaces/{namespace}/leases"
+        self._holder = holder
+        self._duration = duration
+        self._tell = tell
+        self._clock = clock
+        self._renewed_at: float | None = None
+
+    def __str__(self) -> str:
+        return f"Lease {self._namespace}/{self._name}"
+
+    # --- operations -----------------------------------------------------------------------------
+
+    def take(self) -> Held:
+        """Take it, or renew it where it is ours already; waits while it can't tell.
+
+        :raises Refusal: another renews it.
+        """
+        watched: Record | None = None
+        since = self._clock.now()
+        progress = Progress(self._tell, self._clock)
+        while True:
+            lease, record = self._read()
+            if standing(record, self._holder, self._clock.utc()) is Standing.TAKEN:
+                if watched and watched.holder == record.holder and watched != record:
+                    raise self._refusal(record)
+                if record != watched:
+                    watched, since = record, self._clock.now()
+                left = record.duration - (self._clock.now() - since)
+                if left > 0:
+                    progress.show(f"{self} is held by {record}: watching whether that is alive")
+                    self._clock.sleep(min(1.0, left))
+                    continue
+            if held := self._write(lease, record):
+                return held
+
+    def renew(self) -> Held:
+        """Renew it, which we hold.
+
+        :raises LeaseLost: we don't.
+        """
+        while True:
+            lease, record = self._read()
+            self._check_ours(record)
+            if held := self._write(lease, record):
+                return held
+
+    def release(self, check: bool = False) -> Held:
+        """Give it up, if it is ours; with ``check`` only say what that would do."""
+        while True:
+            lease, record = self._read()
+            if lease is None or record.holder != self._holder:
+                return Held(False, record, record)
+            free = Record(transitions=record.transitions)
+            if check:
+                return Held(True, free, record)
+            if held := self._put(lease, free, record):
+                return held
+
+    def look(self, expected: bool) -> Held:
+        """What ``take``, or ``renew`` where it is ``expected`` to be ours, would do, by one look.
+
+        :raises Refusal: it is another's, and not expired.
+        :raises LeaseLost: it is expected to be ours and is not.
+        """
+        _lease, record = self._read()
+        if expected:
+            self._check_ours(record)
+        now = self._clock.utc()
+        alive = record.expires is None or now < record.expires
+        if standing(record, self._holder, now) is Standing.TAKEN and alive:
+            raise self._refusal(record)
+        return Held(record.holder != self._holder, self._wanted(record), record)
+
+    def keep(self) -> None:
+        """Renew it when that is due: for whoever waits for long.
+
+        :raises LeaseLost: it is no longer ours.
+        """
+        due = self._renewed_at is None or (
+            self._clock.now() - self._renewed_at >= self._duration * _RENEWED_AFTER
+        )
+        if due:
+            self.renew()
+
+    def hold(self, seconds: float) -> Held:
+        """Keep it for so long; it is fresh then."""
+        progress = Progress(self._tell, self._clock)
+        until = self._clock.now() + seconds
+        while (left := until - self._clock.now()) > 0:
+            self.keep()
+            progress.show(f"{self} is kept for {seconds:.0f} s")
+            self._clock.sleep(min(1.0, left))
+        return self.renew()
+
+    # --- steps ----------------------------------------------------------------------------------
+
+    def _read(self) -> tuple[Object | None, Record]:
+        lease = self._kube.find(f"{self._list}/{self._name}")
+        return lease, read_record(lease)
+
+    def _wanted(self, record: Record) -> Record:
+        """The Lease once we took or renewed it."""
+        now = self._clock.utc()
+        ours = replace(record, renewed=now, duration=float(self._duration))
+        if record.holder == self._holder:
+            return ours
+        return replace(ours, holder=self._holder, acquired=now, transitions=record.transitions + 1)
+
+    def _write(self, lease: Object | None, record: Record) -> Held | None:
+        """Take or renew it as it was read; None where somebody wrote it meanwhile."""
+        begun = self._clock.now()
+        held = self._put(lease, self._wanted(record), record)
+        if held:
+            self._renewed_at = begun
+        return held
+
+    def _put(self, lease: Object | None, wanted: Record, previous: Record) -> Held | None:
+        metadata = {"name": self._name, "namespace": self._namespace}
+        body = {
+            "apiVersion": _API_VERSION,
+            "kind": "Lease",
+            "metadata": lease["metadata"] if lease else metadata,
+            "spec": _spec(wanted),
+        }
+        try:
+            if lease is None:
+                self._kube.create(self._list, body)
+            else:
+                self._kube.replace(f"{self._list}/{self._name}", body)
+        except ApiError as error:
+            if error.status == 409 or (lease and error.status == 404):
+                return None
+            raise
+        return Held(previous.holder != wanted.holder, wanted, previous)
+
+    def _check_ours(self, record: Record) -> None:
+        if record.holder == self._holder:
+            return
+        now = f"now held by {record}" if record.holder else "now held by nobody"
+        raise LeaseLost(
+            f"lost the {self} before the next change: it was {self._holder}'s and is {now};"
+            " nothing more was changed. Make sure that no other rollout works on this cluster, then"
+            " start this one again: it goes on where it stopped",
+            {"holder": record.holder},
+        )
+
+    def _refusal(self, record: Record) -> Refusal:
+        return Refusal(
+            f"another rollout works on this cluster: {self} is held by {record}; nothing was"
+            " changed. Wait until it ends, or stop it: its Lease is then free, or expires",
+            {"holder": record.holder},
+        )
+
+
+def _spec(record: Record) -> Object:
+    spec: Object = {"leaseTransitions": record.transitions}
+    if record.holder:
+        spec |= {"holderIdentity": record.holder, "leaseDurationSeconds": int(record.duration)}
+        spec |= {"acquireTime": _written(record.acquired), "renewTime": _written(record.renewed)}
+    return spec
+
+
+def _written(time: datetime | None) -> str | None:
+    """As the API writes a MicroTime."""
+    return time.strftime(_TIME) if time else None
+
+
+def _parsed(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
+
+
+def _shown(time: datetime | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ") if time else "an unknown time"

@@ -1,0 +1,122 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The work is done by the action of the same name, on the controller.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rollout_lease
+short_description: Hold the Lease that lets one rollout at a time work on a cluster
+version_added: 0.1.0
+description:
+  - Takes, renews or gives up a Kubernetes Lease. It runs on the controller and shows what it waits for.
+  - A Lease of another's counts as alive when it is renewed while we look, which fails the task; it is
+    taken over when it stays as it is for its whole duration, or is twice as old by our own clock.
+  - Nothing renews it between tasks. Give O(duration) longer than the longest task that does not
+    renew it, or let the actions that wait renew it by their option C(lease).
+options:
+  name:
+    description: The name of the Lease.
+    type: str
+    default: calico-bpf-rollout
+  namespace:
+    description: The namespace of the Lease.
+    type: str
+    default: kube-system
+  holder:
+    description:
+      - Who holds it, the same in every task of a run and in no other run. It is what others read
+        when they are refused, so say who, from where and since when.
+    type: str
+    required: true
+  duration:
+    description: Seconds that a renewal is good for, at least 3.
+    type: int
+    default: 60
+  state:
+    description: V(held) takes it, or renews it where it is ours. V(released) gives it up if it is ours.
+    type: str
+    choices: [held, released]
+    default: held
+  expected:
+    description: >-
+      We hold it already and only renew it: fail if it is another's by now, or nobody's.
+    type: bool
+    default: false
+  hold_for:
+    description: Keep renewing it for so many seconds, for a soak between two nodes.
+    type: float
+    default: 0
+extends_documentation_fragment:
+  - dataplane.calico_bpf.attributes
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    support: full
+    details: It looks once, and refuses a Lease of another's that is not yet expired.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+    details: A renewal alone is no change.
+requirements:
+  - the collection kubernetes.core and the Python library kubernetes, on the controller
+seealso:
+  - module: dataplane.calico_bpf.node_drain
+  - module: dataplane.calico_bpf.calico_node_pod
+author:
+  - The dataplane.calico_bpf contributors (@dataplane)
+"""
+
+EXAMPLES = r"""
+- name: Begin a rollout
+  dataplane.calico_bpf.rollout_lease:
+    holder: "{{ rollout }}"
+  run_once: true
+  vars:
+    rollout: anna@bastion 2026-11-23T22:00Z 3f2a
+
+- name: Before the next node, stop if somebody else took over
+  dataplane.calico_bpf.rollout_lease:
+    holder: "{{ rollout }}"
+    expected: true
+
+- name: Let the canary run for ten minutes, and keep the Lease meanwhile
+  dataplane.calico_bpf.rollout_lease:
+    holder: "{{ rollout }}"
+    expected: true
+    hold_for: 600
+
+# On the command line, to free the Lease of a run that was killed:
+#   ansible localhost -m dataplane.calico_bpf.rollout_lease -a "state=released holder='anna@...'"
+"""
+
+RETURN = r"""
+holder:
+  description: Who holds it now, or would but for check mode; null for nobody.
+  returned: always
+  type: str
+  sample: anna@bastion 2026-11-23T22:00Z 3f2a
+acquired_at:
+  description: Since when.
+  returned: success
+  type: str
+  sample: "2026-11-23T22:00:04+00:00"
+renewed_at:
+  description: When it was last renewed.
+  returned: success
+  type: str
+  sample: "2026-11-23T22:10:04+00:00"
+expires_at:
+  description: Until when that is good.
+  returned: success
+  type: str
+  sample: "2026-11-23T22:11:04+00:00"
+previous_holder:
+  description: Who held it before; null for nobody.
+  returned: success
+  type: str
+"""

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the actions that run on the controller share.
+
+They work where Ansible itself runs: no interpreter to find, nothing to copy, and what they wait for
+is shown while they wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+
+
+class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no types
+    """An action whose ``act`` does the work; ``SPEC`` are the keywords of its argument spec."""
+
+    _supports_check_mode = True
+    _supports_async = False
+    SPEC: Mapping[str, Any] = {}
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """The result of the task, with ``changed``.
+
+        :raises DataplaneError: the task fails with its text and its ``facts``.
+        """
+        raise NotImplementedError
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validated, options = self.validate_argument_spec(**self.SPEC)
+        try:
+            result.update(self.act(options, task_vars or {}))
+        except DataplaneError as error:
+            result.update(error.facts, failed=True, msg=str(error))
+        return result
+
+    @property
+    def check_mode(self) -> bool:
+        return bool(self._task.check_mode)
+
+    def tell(self, text: str) -> None:
+        """Show a line of progress at once, under whichever callback is in use."""
+        Display().display(text, color="bright blue")

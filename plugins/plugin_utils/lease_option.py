@@ -1,0 +1,48 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The option ``lease`` of the actions that wait, and what they do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
+    Lease,
+    not_held,
+)
+
+#: Which Lease, and as whom; the documentation is the fragment ``lease``'s.
+LEASE_SPEC: Mapping[str, Any] = {
+    "name": {"type": "str", "default": "calico-bpf-rollout"},
+    "namespace": {"type": "str", "default": "kube-system"},
+    "holder": {"type": "str", "required": True},
+    "duration": {"type": "int", "default": 60},
+}
+LEASE_OPTION: Mapping[str, Any] = {"lease": {"type": "dict", "options": LEASE_SPEC}}
+
+
+def lease_of(kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None]) -> Lease:
+    """The Lease that options of ``LEASE_SPEC`` name."""
+    return Lease(
+        kube,
+        options["namespace"],
+        options["name"],
+        options["holder"],
+        options["duration"],
+        tell,
+    )
+
+
+def keeper(
+    kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None], check_mode: bool
+) -> Callable[[], object]:
+    """What keeps the Lease of the option ``lease``, if one is given.
+
+    In check mode nothing does: nobody took it, and nothing is done under it.
+    """
+    if check_mode or not options["lease"]:
+        return not_held
+    return lease_of(kube, options["lease"], tell).keep

@@ -1,0 +1,146 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How patient the API is asked, and how the Lease stands, by clocks of the test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import ApiError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import (
+    BudgetExhausted,
+    ConnectionLost,
+    Kube,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.clock import Clock
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
+    Record,
+    Standing,
+    read_record,
+    standing,
+)
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+
+
+class Server:
+    """Refuses as ordered, then answers; time passes only where it is slept."""
+
+    def __init__(self, *refusals: ApiError) -> None:
+        self.refusals = list(refusals)
+        self.answers: list[dict[str, Any]] = [{"kind": "Node"}]
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.now = 0.0
+        self.told: list[str] = []
+
+    def send(
+        self, method: str, path: str, query: Mapping[str, Any], content_type: str, body: Any
+    ) -> bytes:
+        self.asked.append((method, path, dict(query)))
+        if self.refusals:
+            raise self.refusals.pop(0)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return json.dumps(answer).encode()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def kube(self, patience: float = 60) -> Kube:
+        clock = Clock(lambda: self.now, self.sleep)
+        return Kube(self.send, patience, self.told.append, clock)
+
+
+def refusal(status: int) -> ApiError:
+    return ApiError("GET /x", status, "Reason", "message")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(status: int) -> None:
+    server = Server(*[refusal(status)] * 4)
+    assert server.kube().get("/x") == {"kind": "Node"}
+    assert len(server.asked) == 5
+    assert 1 < server.now < 10
+    assert len(server.told) == 1
+
+
+def test_a_lost_connection_is_made_again() -> None:
+    server = Server(ConnectionLost("GET /x", 0, "Refused", ""))
+    assert server.kube().get("/x") == {"kind": "Node"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [refusal(code) for code in (400, 401, 403, 404, 409, 422)]
+    + [BudgetExhausted("POST /x", 429, "TooManyRequests", "no"), ApiError("GET", 0, "SSL", "")],
+)
+def test_what_asking_again_does_not_help(error: ApiError) -> None:
+    server = Server(error)
+    with pytest.raises(ApiError) as raised:
+        server.kube().get("/x")
+    assert raised.value is error
+    assert server.now == 0
+
+
+def test_patience_ends() -> None:
+    server = Server(*[refusal(503)] * 1000)
+    with pytest.raises(ApiError, match="503"):
+        server.kube().get("/x")
+    assert 50 < server.now <= 60
+    server = Server(refusal(503))
+    with pytest.raises(ApiError, match="503"):
+        server.kube().asking_once().get("/x")
+    assert server.now == 0
+
+
+def test_find_is_none_only_where_there_is_nothing() -> None:
+    assert Server(refusal(404)).kube().find("/x") is None
+    with pytest.raises(ApiError, match="403"):
+        Server(refusal(403)).kube().find("/x")
+
+
+def test_items_follows_the_pages() -> None:
+    server = Server()
+    server.answers = [
+        {"items": [{"a": 1}], "metadata": {"continue": "more"}},
+        {"items": [{"a": 2}], "metadata": {}},
+    ]
+    assert server.kube().items("/x", labelSelector="a=b") == [{"a": 1}, {"a": 2}]
+    first, second = (query for _method, _path, query in server.asked)
+    assert "continue" not in first
+    assert second == {**first, "continue": "more"}
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (Record(), Standing.FREE),
+        (Record("me", NOON, NOON - timedelta(hours=1), 60), Standing.OURS),
+        (Record("you", NOON, NOON - timedelta(seconds=61), 60), Standing.TAKEN),
+        (Record("you", NOON, NOON - timedelta(seconds=119), 60), Standing.TAKEN),
+        (Record("you", NOON, NOON - timedelta(seconds=121), 60), Standing.EXPIRED),
+        (Record("you", NOON, NOON + timedelta(hours=1), 60), Standing.TAKEN),
+        (Record("you"), Standing.TAKEN),
+    ],
+)
+def test_standing(record: Record, expected: Standing) -> None:
+    assert standing(record, "me", NOON) is expected
+
+
+def test_a_lease_is_read() -> None:
+    spec = {
+        "holderIdentity": "you",
+        "acquireTime": "2026-11-23T11:00:00.000000Z",
+        "renewTime": "2026-11-23T12:00:00.000000Z",
+        "leaseDurationSeconds": 60,
+        "leaseTransitions": 3,
+    }
+    wanted = Record("you", NOON - timedelta(hours=1), NOON, 60.0, 3)
+    assert read_record({"spec": spec}) == wanted
+    assert wanted.expires == NOON + timedelta(seconds=60)
+    assert read_record(None) == read_record({"spec": {}}) == Record()
