@@ -1,0 +1,50 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether now is inside the maintenance window; the documentation is the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import window
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+
+_NO_WINDOW = {"inside": True, "opens_at": None, "closes_at": None, "seconds_left": None}
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            "start": {"type": "str"},
+            "end": {"type": "str"},
+            "timezone": {"type": "str", "default": "UTC"},
+            "needed": {"type": "int", "default": 0},
+        },
+        "required_together": [("start", "end")],
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        if not options["start"] and not options["end"]:
+            return {"changed": False, "msg": "there is no maintenance window", **_NO_WINDOW}
+        asked = window.window(options["start"] or "", options["end"] or "", options["timezone"])
+        now = datetime.now(timezone.utc)
+        opening = asked.opening(now)
+        facts = {
+            "changed": False,
+            "inside": opening.holds(now),
+            "opens_at": opening.opens.astimezone(asked.zone).isoformat(),
+            "closes_at": opening.closes.astimezone(asked.zone).isoformat(),
+            "seconds_left": window.seconds_left(opening, now),
+        }
+        objection = window.objection(asked, now, options["needed"])
+        if objection and not self.check_mode:
+            raise Refusal(objection, facts)
+        if objection:
+            facts["warnings"] = [f"a real run would stop here: {objection}"]
+        return {**facts, "msg": objection or f"open until {asked.local(opening.closes)}"}

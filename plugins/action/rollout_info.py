@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the cluster and judges whether a run may begin; the documentation is the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import preflight, rollout_results
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
+    AUTH,
+    connect,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.reading import (
+    missing_permissions,
+    read_cluster,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import Mode, Wish
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            **AUTH,
+            "namespace": {"type": "str", "default": "kube-system"},
+            "daemonset": {"type": "str", "default": "calico-node"},
+            "mode": {"type": "str", "choices": ["upgrade", "rollback"], "default": "upgrade"},
+            "version": {"type": "str"},
+            "manifest": {"type": "list", "elements": "dict"},
+            "image_repository": {"type": "str"},
+            "nodes": {"type": "list", "elements": "str", "default": []},
+            "overrides": {"type": "list", "elements": "str", "default": []},
+            "node_duration": {"type": "int", "default": 0},
+            "lease_namespace": {"type": "str", "default": "kube-system"},
+        },
+        "mutually_exclusive": [("version", "manifest"), ("manifest", "image_repository")],
+        "required_if": [("mode", "upgrade", ("version", "manifest"), True)],
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        preflight.check_overrides(options["overrides"])
+        wish = _wish(options)
+        kube = connect(options, self.tell)
+        missing = missing_permissions(kube, wish)
+        if missing:
+            return rollout_results.forbidden(missing)
+        cluster = read_cluster(kube, wish)
+        judged = preflight.judge(wish, cluster)
+        return rollout_results.preflight(judged, cluster, wish, options["node_duration"])
+
+
+def _wish(options: Mapping[str, Any]) -> Wish:
+    mode = Mode(options["mode"])
+    back = mode is Mode.ROLLBACK
+    return Wish(
+        options["namespace"],
+        options["daemonset"],
+        mode,
+        None if back else options["version"],
+        None if back else options["manifest"],
+        options["image_repository"],
+        tuple(options["nodes"]),
+        frozenset(options["overrides"]),
+        options["lease_namespace"],
+    )

@@ -1,0 +1,156 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of a DaemonSet's images are Calico's, and the patch that brings in others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .versions import Release, parse
+
+Object = Mapping[str, Any]
+Patch = dict[str, Any]
+
+#: Felix runs in it, whoever installed it.
+CONTAINER = "calico-node"
+#: The last words of Calico's images in this DaemonSet (projectcalico/calico, manifests/*.yaml).
+_CALICOS = frozenset({"node", "cni", "pod2daemon-flexvol", "calico"})
+_GROUPS = ("initContainers", "containers")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image's name in its parts; ``tag`` and ``digest`` may be missing."""
+
+    folder: str
+    name: str
+    tag: str | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self._path}{tag}{digest}"
+
+    @property
+    def _path(self) -> str:
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    @property
+    def release(self) -> Release | None:
+        return parse(self.tag) if self.tag else None
+
+    def of_calico(self, felix: Image) -> bool:
+        """Whether it belongs to the release that ``felix``, the image of calico-node, is of."""
+        if "calico" in self._path.lower():
+            return True
+        return self.name in _CALICOS and (self.folder, self.tag) == (felix.folder, felix.tag)
+
+    def at(self, version: str, folder: str | None) -> Image:
+        """The same image of another version, from another place if one is named."""
+        return Image(self.folder if folder is None else folder.rstrip("/"), self.name, version)
+
+
+def image(text: str) -> Image:
+    path, _at, digest = text.partition("@")
+    folder, _slash, last = path.rpartition("/")
+    name, _colon, tag = last.partition(":")
+    return Image(folder, name, tag or None, digest or None)
+
+
+def images(template: Object) -> dict[str, str]:
+    """The image of each container of a pod template that is Calico's, init containers first."""
+    return {name: str(each) for group, name, each in _calicos(template)}
+
+
+def version(template: Object) -> str | None:
+    """The tag of calico-node's image; None for a digest alone, or where there is no calico-node."""
+    felix = _felix(template)
+    return felix.tag if felix else None
+
+
+def has_felix(template: Object) -> bool:
+    return _felix(template) is not None
+
+
+def at_version(template: Object, wanted: str, folder: str | None = None) -> dict[str, str]:
+    """The image of each container of Calico's as it is to be.
+
+    A ``wanted`` without a v gets one if the present tag has it.
+    """
+    felix = _felix(template)
+    if felix and felix.tag and felix.tag.startswith("v") and wanted[:1].isdigit():
+        wanted = f"v{wanted}"
+    return {name: str(each.at(wanted, folder)) for group, name, each in _calicos(template)}
+
+
+def images_patch(template: Object, wanted: Mapping[str, str]) -> Patch:
+    """The strategic merge patch of a DaemonSet that gives containers their ``wanted`` images."""
+    spec: dict[str, Any] = {}
+    for group in _GROUPS:
+        listed = [each["name"] for each in _containers(template, group)]
+        entries = [{"name": name, "image": wanted[name]} for name in listed if name in wanted]
+        if entries:
+            spec[group] = entries
+    return {"spec": {"template": {"spec": spec}}}
+
+
+def template_patch(template: Object) -> Patch:
+    """The strategic merge patch of a DaemonSet that puts in a whole template.
+
+    It is what a ControllerRevision's ``data`` holds, and ``kubectl rollout undo`` sends.
+    """
+    return {"spec": {"template": {**template, "$patch": "replace"}}}
+
+
+def contains(held: Any, wanted: Any) -> bool:
+    """Whether all that ``wanted`` says is so in ``held``, which the API may have added to."""
+    if held is None:
+        return not wanted  # what is empty, the API leaves out
+    if isinstance(wanted, Mapping):
+        return isinstance(held, Mapping) and all(
+            contains(held.get(key), value) for key, value in wanted.items() if key != "$patch"
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(held, list)
+            and len(held) == len(wanted)
+            and all(contains(h, w) for h, w in zip(held, wanted))
+        )
+    return bool(held == wanted)
+
+
+def environment(template: Object) -> dict[str, str | None]:
+    """The environment of calico-node; None where a value comes from elsewhere."""
+    for container in _containers(template, "containers"):
+        if container["name"] == CONTAINER:
+            listed = container.get("env") or ()
+            return {e["name"]: None if "valueFrom" in e else e.get("value", "") for e in listed}
+    return {}
+
+
+def _felix(template: Object) -> Image | None:
+    for container in _containers(template, "containers"):
+        if container["name"] == CONTAINER:
+            return image(container.get("image", ""))
+    return None
+
+
+def _calicos(template: Object) -> Iterator[tuple[str, str, Image]]:
+    """The group, name and image of each container of Calico's."""
+    felix = _felix(template)
+    if felix is None:
+        return
+    for group in _GROUPS:
+        for container in _containers(template, group):
+            each = image(container.get("image", ""))
+            if container["name"] == CONTAINER or each.of_calico(felix):
+                yield group, container["name"], each
+
+
+def _containers(template: Object, group: str) -> Sequence[Object]:
+    listed: Sequence[Object] = (template.get("spec") or {}).get(group) or ()
+    return listed

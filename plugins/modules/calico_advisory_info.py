@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: calico_advisory_info
+short_description: What is known to go wrong between two Calico releases
+version_added: 0.1.0
+description:
+  - Tells what will bite on the way from one release of Calico's eBPF dataplane to another, where it
+    is fixed, and what to do about it. It asks nobody; the knowledge comes with the collection.
+  - What depends on something that is not given is told too, but never as V(refuse).
+  - M(dataplane.calico_bpf.rollout_info) does the same for each node of a cluster.
+options:
+  from_version:
+    description: The release that runs now, as its image tag is, such as V(v3.28.1).
+    type: str
+  to_version:
+    description: The release to go to.
+    type: str
+    required: true
+  kernel:
+    description: The nodes' kernel, such as V(6.12.57), as C(uname -r) prints it.
+    type: str
+  encapsulation:
+    description: What the IP pools are encapsulated with.
+    type: str
+    choices: [vxlan, ipip, none]
+  attach_type:
+    description:
+      - How a Felix that knows TCX (3.31 and later) attaches.
+      - By default what it does by itself, which depends on O(kernel).
+    type: str
+    choices: [tc, tcx]
+extends_documentation_fragment:
+  - dataplane.calico_bpf.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+seealso:
+  - module: dataplane.calico_bpf.rollout_info
+author:
+  - The dataplane.calico_bpf contributors (@dataplane)
+"""
+
+EXAMPLES = r"""
+- name: See what is between us and 3.31
+  dataplane.calico_bpf.calico_advisory_info:
+    from_version: v3.30.4
+    to_version: v3.31.7
+    kernel: "{{ ansible_facts['kernel'] }}"
+    encapsulation: vxlan
+  register: known
+
+- name: Go no way that is known to break
+  ansible.builtin.assert:
+    that: known.severity != 'refuse'
+    fail_msg: "{{ known.advisories | map(attribute='text') | join(' ') }}"
+"""
+
+RETURN = r"""
+advisories:
+  description: The gravest first.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: A short name, by which O(dataplane.calico_bpf.rollout_info#module:overrides) accepts it.
+      type: str
+    severity:
+      description: V(refuse) is known to break, V(warn) may bite, V(info) is good to know.
+      type: str
+    text:
+      description: What happens.
+      type: str
+    advice:
+      description: What to do about it.
+      type: str
+    fixed_in:
+      description: The first release of each branch that has the fix.
+      type: list
+      elements: str
+    refs:
+      description: Issues, pull requests and commits of projectcalico/calico.
+      type: list
+      elements: str
+    accepted:
+      description: Always false here.
+      type: bool
+  sample:
+    - code: vxlan_mixed_releases
+      severity: refuse
+      text: >-
+        While nodes up to 3.30.6 and from 3.31 on stand side by side under VXLAN, traffic from
+        host-networked pods to services is dropped on those not upgraded yet.
+      advice: Go to 3.30.7 on all nodes first, then on.
+      fixed_in: [3.30.7]
+      refs: ["#11910", 25cb2c376e]
+      accepted: false
+severity:
+  description: The gravest of them, or V(none).
+  returned: always
+  type: str
+  sample: refuse
+from_era:
+  description: How the present release re-attaches, as in the option O(dataplane.calico_bpf.qdisc_consistency#module:felix_era).
+  returned: always
+  type: str
+  sample: C
+to_era:
+  description: How the release to go to re-attaches.
+  returned: always
+  type: str
+  sample: D
+attach_type:
+  description: How a Felix that knows TCX attaches there; null where the kernel is not known.
+  returned: always
+  type: str
+  sample: tcx
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import rollout_results
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.advisories import (
+    Path,
+    select,
+    unknown_version,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.versions import (
+    attach_type,
+    parse,
+    parse_kernel,
+)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "from_version": {"type": "str"},
+            "to_version": {"type": "str", "required": True},
+            "kernel": {"type": "str"},
+            "encapsulation": {"type": "str", "choices": ["vxlan", "ipip", "none"]},
+            "attach_type": {"type": "str", "choices": ["tc", "tcx"]},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    kernel = parse_kernel(given["kernel"] or "")
+    path = Path(
+        parse(given["from_version"] or ""),
+        parse(given["to_version"]),
+        kernel,
+        given["encapsulation"],
+        given["attach_type"] or attach_type(None, kernel),
+    )
+    chosen = select(path) if path.target else [unknown_version(given["to_version"])]
+    module.exit_json(changed=False, **rollout_results.advised(path, chosen))
+
+
+if __name__ == "__main__":
+    main()
