@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells the progress of a rollout, and keeps its journal and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import (
+    Event,
+    Status,
+    plain,
+    progress,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            "directory": {"type": "path"},
+            "run": {"type": "str", "required": True},
+            "status": {"type": "str", "required": True, "choices": [s.value for s in Status]},
+            "node": {"type": "str"},
+            "phase": {"type": "str"},
+            "message": {"type": "str"},
+            "position": {"type": "int"},
+            "total": {"type": "int"},
+            "result": {"type": "dict"},
+            "begin": {"type": "dict"},
+        }
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        event = Event(
+            run=options["run"],
+            status=Status(options["status"]),
+            node=options["node"] or "",
+            phase=options["phase"] or "",
+            message=options["message"] or "",
+            position=options["position"] or 0,
+            total=options["total"] or 0,
+            result=plain(options["result"] or {}),
+            begin=plain(options["begin"] or {}),
+            check=self.check_mode,
+        )
+        event.refuse_nonsense()
+        if not options["directory"]:
+            line = progress(event)
+            self.tell(line)
+            return {"changed": False, "progress": line}
+        recorded = record(Path(options["directory"]).absolute(), event)
+        line = progress(event, recorded.seconds)
+        self.tell(line)
+        return {
+            "changed": False,
+            "progress": line,
+            "verdict": recorded.report.verdict.value,
+            "directory": str(recorded.journal.parent),
+            "journal": str(recorded.journal),
+            "report_json": str(recorded.report_json),
+            "report_html": str(recorded.report_html),
+        }
