@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import LabCluster, Playbook
+from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import control_plane
+from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import embedded_api
+from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import (
+    LabCluster,
+    Playbook,
+    lab_cluster,
+)
 
 #: Where to: the first release of era C that loads on every kernel.
 FIXED = "v3.29.7"
@@ -31,6 +38,14 @@ QUICK: dict[str, Any] = {
     "drain_timeout": 40,
     "node_upgrade_felix_timeout": 5,
 }
+
+
+@contextmanager
+def new_rollout(api: str, **lab: Any) -> Iterator[Rollout]:
+    """A lab of one's own, behind an API of one's own, ``embedded`` or ``real``."""
+    with ExitStack() as stack:
+        served = stack.enter_context(embedded_api() if api == "embedded" else control_plane())
+        yield Rollout(stack.enter_context(lab_cluster(served, **{"retry": RETRY, **lab})))
 
 
 @dataclass(frozen=True)
@@ -104,9 +119,11 @@ class Rollout:
         if answer.code == 404:
             return ""
         spec = answer.body["spec"]
+        if not spec.get("holderIdentity"):
+            return ""
         renewed = datetime.fromisoformat(spec["renewTime"].replace("Z", "+00:00"))
         age = (datetime.now(timezone.utc) - renewed).total_seconds()
-        return str(spec.get("holderIdentity") or "") if age < spec["leaseDurationSeconds"] else ""
+        return str(spec["holderIdentity"]) if age < spec["leaseDurationSeconds"] else ""
 
     def await_free_lease(self) -> None:
         self.cluster.wait(lambda: not self.holder(), "the Lease is free", 30)
