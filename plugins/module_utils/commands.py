@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from .kernel.programs import Program, opened
 from .kernel.snapshot import Reader
 from .model import Attachment, Endpoint, Hook
 from .survey import Mode, Order, Survey, survey, vanished
+from .workload import interface_of
 
 Params = Mapping[str, Any]
 
@@ -117,16 +117,11 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
 # --- bpf_endpoint ---------------------------------------------------------------------------------
 
 
-def interface_of(params: Params) -> str:
-    """The interface itself, or the one that Calico makes for a pod.
-
-    The rule: libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go at v3.29.1,
-    VethNameForWorkload.
-    """
+def _interface(params: Params) -> str:
+    """The interface itself, or that of a pod."""
     if params["interface"]:
         return str(params["interface"])
-    workload = f"{params['namespace']}.{params['pod']}".encode()
-    return str(params["interface_prefix"]) + hashlib.sha1(workload).hexdigest()[:11]
+    return interface_of(params["namespace"], params["pod"], params["interface_prefix"])
 
 
 def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
@@ -135,7 +130,7 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
     for options in (params, *hooks.values()):
         _check(options)
     privilege.require_for_writing(f"state={params['state']}")
-    interface = interface_of(params)
+    interface = _interface(params)
     with _node(params["netns"]) as (tc, reader):
         before = open_endpoint(reader, interface)
         if params["state"] == "consistent":

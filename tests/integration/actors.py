@@ -96,12 +96,12 @@ def dead_tc() -> Iterator[None]:
 def _running(words: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process, and the line that it says when it is ready."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    assert said, f"{words} did not start"
-    try:
-        yield process, said
-    finally:
-        process.kill()
-        process.communicate()
+    # Not communicate(): the children of one that is killed may keep its output open.
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said, f"{words} did not start"
+        try:
+            yield process, said
+        finally:
+            process.kill()

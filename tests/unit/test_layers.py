@@ -16,6 +16,8 @@ CORE = PLUGINS / "module_utils"
 FILES = sorted(PLUGINS.rglob("*.py"))
 #: No I/O: these know the standard library and what stands before them.
 PURE = ["model", "classifier", "outlook", "findings", "plan", "parity"]
+#: Readers of what Felix shows; who gets it for them does the I/O.
+PURE_FELIX = ["log", "health", "metrics", "churn"]
 IMPURE_STDLIB = {"os", "socket", "ctypes", "time", "fcntl", "select", "pathlib", "io", "shutil"}
 FORKS = {"subprocess", "multiprocessing", "pty"}
 FORKING_CALLS = ("fork", "system", "popen", "spawn", "exec", "posix_spawn", "run_command")
@@ -42,8 +44,18 @@ def test_the_pure_core_imports_nothing_that_does_io(name: str) -> None:
         assert top not in IMPURE_STDLIB, module
 
 
+@pytest.mark.parametrize("name", PURE_FELIX)
+def test_the_readers_of_felix_import_nothing_that_does_io(name: str) -> None:
+    for module in imports(CORE / "felix" / f"{name}.py") - {"..errors"}:
+        top = module.split(".")[0]
+        assert top in sys.stdlib_module_names | {"__future__", "prometheus_client"}, module
+        assert top not in IMPURE_STDLIB | {"http", "urllib"}, module
+
+
 def outside_the_kernel() -> list[Path]:
-    return [path for path in CORE.glob("*.py") if path.name != "__init__.py"]
+    """Of what may talk to others, felix/ does so by the standard library's HTTP alone."""
+    paths = [*CORE.glob("*.py"), *(CORE / "felix").glob("*.py")]
+    return [path for path in paths if path.name != "__init__.py"]
 
 
 @pytest.mark.parametrize("path", outside_the_kernel(), ids=lambda path: path.name)

@@ -58,25 +58,6 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return made
 
 
-# --- which interface ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("params", "interface"),
-    [
-        # The vectors of Calico's own test (libcalico-go, k8s/conversion/conversion_test.go).
-        ({"namespace": "default", "pod": "podA"}, "cali7f94ce7c295"),
-        ({"namespace": "default", "pod": "podB"}, "cali92cf1f5e9f6"),
-        ({"namespace": "default", "pod": "podB", "interface_prefix": "eni"}, "eni92cf1f5e9f6"),
-        ({"interface": "eth0"}, "eth0"),
-    ],
-)
-def test_interface_of(params: dict[str, str], interface: str) -> None:
-    assert commands.interface_of({"interface": None, "interface_prefix": "cali", **params}) == (
-        interface
-    )
-
-
 # --- refusing early -------------------------------------------------------------------------------
 
 

@@ -1,0 +1,173 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Felix logged: endpoints that it left dirty, since when it runs, and its version. Pure.
+
+A line, by libcalico-go/lib/logutils/logutils.go: ``DATE TIME [LEVEL][pid] felix/FILE LINE: MESSAGE
+key=value ...``, keys sorted, strings quoted, errors raw, so that an error of ``tc`` spreads over
+several lines. The container runtime puts its own words before (CRI), or the line into JSON
+(Docker). The files of a container hold what calico-node's other processes say as well.
+
+The sentences, alike from v3.28.1 to v3.31.0, are in felix/dataplane/linux/bpf_ep_mgr.go and
+felix/daemon/daemon.go. The start-up line, which alone tells the version, is logged only where the
+environment sets FELIX_LOGSEVERITYSCREEN to Info: before its configuration is read, Felix logs
+errors alone (felix/logutils/logutils.go).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+_FELIX = "] felix/"
+_STARTS = "Felix starting up"
+_DIRTY = ("leaving it dirty", "Failed to apply policy to interface, will retry")
+#: The most lines of one message that are looked at.
+_LONGEST = 30
+
+_CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S+) std(?:out|err) ([FP])\S* ")
+_PREFIX = re.compile(
+    r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)\.\d{3} \[[A-Z]+\]\[\d+\] [\w./-]+ \S+: (.*)", re.DOTALL
+)
+_FIELDS = re.compile(r'(.*) (?:name="([^"]*)" wepID=(.*)|iface="([^"]*)"\s*)$', re.DOTALL)
+_WORKLOAD = re.compile(r'[Ww]orkload_?[Ii]d:\s*"([^"]+)"')
+_VERSION = re.compile(r' version="([^"]*)"')
+_ZONE = re.compile(r"([+-])(\d\d):(\d\d)$")
+
+
+@dataclass(frozen=True)
+class Dirty:
+    """An interface that Felix left dirty ``count`` times; ``message`` is the last one's.
+
+    ``interface`` is ``?`` where the line was cut off. Times are ISO, UTC.
+    """
+
+    interface: str
+    workload: str | None
+    count: int
+    first_at: str | None
+    last_at: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the Felix that logged last said: from ``since`` to ``newest_at`` (ISO, UTC)."""
+
+    since: str | None
+    newest_at: str | None
+    version: str | None
+    dirty: tuple[Dirty, ...]
+
+
+class _Entry(NamedTuple):
+    at: str | None
+    message: str
+
+
+def read(text: str) -> Log:
+    """:param text: the files of one container, oldest first."""
+    newest = text.rfind(_FELIX)
+    if newest < 0:
+        return Log(None, None, None, ())
+    # A Felix that restarts inside its container is another process.
+    process = text[text.rfind("[", 0, newest) : newest + len(_FELIX)]
+    start = text.find(process)
+    return Log(
+        since=_entry(text, start).at,
+        newest_at=_entry(text, newest).at,
+        version=_version(text, start),
+        dirty=_dirty(text, start),
+    )
+
+
+def _version(text: str, start: int) -> str | None:
+    at = text.find(_STARTS, start)
+    found = _VERSION.search(_entry(text, at).message) if at >= 0 else None
+    return found[1] if found else None
+
+
+def _dirty(text: str, start: int) -> tuple[Dirty, ...]:
+    found: dict[str, Dirty] = {}
+    for at in sorted(at for sentence in _DIRTY for at in _occurrences(text, sentence, start)):
+        new = _dirty_in(_entry(text, at))
+        old = found.get(new.interface)
+        if old is not None:
+            new = replace(new, count=old.count + 1, first_at=old.first_at)
+        found[new.interface] = new
+    return tuple(found[interface] for interface in sorted(found))
+
+
+def _dirty_in(entry: _Entry) -> Dirty:
+    fields = _FIELDS.match(entry.message)
+    if fields is None:
+        return Dirty("?", None, 1, entry.at, entry.at, entry.message)
+    workload = _WORKLOAD.search(fields[3] or "")
+    name = fields[2] or fields[4]
+    return Dirty(name, workload[1] if workload else None, 1, entry.at, entry.at, fields[1])
+
+
+def _occurrences(text: str, sentence: str, start: int) -> Iterator[int]:
+    at = text.find(sentence, start)
+    while at >= 0:
+        yield at
+        at = text.find(sentence, at + 1)
+
+
+def _entry(text: str, at: int) -> _Entry:
+    """The message around ``at``, with the lines in which it goes on."""
+    begin = text.rfind("\n", 0, at) + 1
+    stamp, words = _unwrapped(text, begin)
+    first = _PREFIX.match(words)
+    if first is None:
+        return _Entry(_utc(stamp), words.strip())
+    message = first[3]
+    for line_at in _lines_after(text, begin):
+        more = _unwrapped(text, line_at)[1]
+        if _PREFIX.match(more):
+            break
+        message += more
+    return _Entry(_utc(stamp or f"{first[1]}T{first[2]}Z"), message.strip())
+
+
+def _lines_after(text: str, at: int) -> Iterator[int]:
+    for _line in range(_LONGEST):
+        at = text.find("\n", at) + 1
+        if at == 0 or at == len(text):
+            return
+        yield at
+
+
+def _unwrapped(text: str, at: int) -> tuple[str | None, str]:
+    """(the runtime's stamp, the line without what the runtime added)
+
+    With a newline at its end, unless the runtime says that the line goes on.
+    """
+    end = text.find("\n", at)
+    line = text[at : end if end >= 0 else len(text)]
+    if line.startswith('{"'):
+        try:
+            held = json.loads(line)
+            return str(held["time"]), str(held["log"])
+        except (ValueError, KeyError):
+            return None, line + "\n"  # cut off
+    cri = _CRI.match(line)
+    if cri is None:
+        return None, line + "\n"
+    return cri[1], line[cri.end() :] + ("\n" if cri[2] == "F" else "")
+
+
+def _utc(stamp: str | None) -> str | None:
+    """``stamp``, of any zone and precision, to the second; without a zone it counts as UTC."""
+    if stamp is None:
+        return None
+    moment = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")
+    zone = _ZONE.search(stamp, 19)
+    if zone:
+        offset = timedelta(hours=int(zone[2]), minutes=int(zone[3]))
+        moment += -offset if zone[1] == "+" else offset
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,352 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: felix_info
+short_description: Tell what Calico's Felix shows of itself on a node
+version_added: 0.1.0
+description:
+  - Looks at a node from all sides at once, without changing anything. Which Felixes run, and which
+    C(tc) processes; what Felix says of its health and, where they are on, in its metrics; which
+    endpoints it left dirty, by its log.
+  - Over a O(window) it also tells how much CPU Felix uses, how many C(tc) processes there are at a
+    time, and who attaches and detaches filters at which interface.
+  - What is not there is no failure. A closed port or a missing log is told as such.
+options:
+  window:
+    description:
+      - Seconds to watch. V(0) only looks once, which takes some tenths of a second.
+      - A Felix that can't get done with an endpoint tries again every 10 s, so watch for longer.
+    type: float
+    default: 0
+  interfaces:
+    description: Names or shell globs of the interfaces whose changes are counted.
+    type: list
+    elements: str
+    default: [cali*]
+  exclude:
+    description: Names or shell globs of interfaces to leave out.
+    type: list
+    elements: str
+    default: []
+  gone_within:
+    description:
+      - Wait up to so many seconds until no Felix runs any more, before anything else. The result
+        tells in RV(felix) what is still there.
+    type: float
+    default: 0
+  health_url:
+    description: Where Felix tells its health (C(healthHost), C(healthPort)), seen from the node.
+    type: str
+    default: http://localhost:9099
+  metrics_url:
+    description: Where Felix tells its metrics, if C(prometheusMetricsEnabled).
+    type: str
+    default: http://localhost:9091/metrics
+  log_files:
+    description:
+      - Shell globs of the container's log files. The newest file that matches is read, with the one
+        before it that was rotated away.
+      - By default, those of the pods C(calico-node-*) in C(kube-system) and C(calico-system) under
+        C(/var/log/pods).
+    type: list
+    elements: str
+  pod_uid:
+    description: Read only the log of the pod with this uid.
+    type: str
+extends_documentation_fragment:
+  - dataplane.calico_bpf.attributes
+  - dataplane.calico_bpf.attributes.actiongroup
+  - dataplane.calico_bpf.netns
+attributes:
+  check_mode:
+    support: full
+    details: It changes nothing.
+  diff_mode:
+    support: N/A
+    details: It changes nothing.
+  idempotent:
+    support: N/A
+    details: It changes nothing.
+notes:
+  - It needs root to see the processes and the log. To read metrics it needs C(prometheus_client) on
+    the node (C(python3-prometheus-client)); all else is the standard library.
+  - Of programs attached as TCX (from 3.31 on, Linux 6.6 or later) the kernel only counts the changes. In
+    RV(churn) they are all called attached, by V(unknown).
+seealso:
+  - module: dataplane.calico_bpf.tc_churn_info
+  - module: dataplane.calico_bpf.qdisc_consistency
+author:
+  - The dataplane.calico_bpf contributors (@dataplane)
+"""
+
+EXAMPLES = r"""
+- name: See how Felix is
+  dataplane.calico_bpf.felix_info:
+  become: true
+  register: felix
+
+- name: Watch it for longer than it waits before it tries again
+  dataplane.calico_bpf.felix_info:
+    window: 12
+  become: true
+
+- name: Wait until the old Felix is gone
+  dataplane.calico_bpf.felix_info:
+    gone_within: 60
+  become: true
+  register: felix
+  failed_when: felix.felix | length > 0
+"""
+
+RETURN = r"""
+felix:
+  description: Every Felix that runs on the node, whatever container it is in. It should be one.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: The process id.
+      type: int
+    age_seconds:
+      description: Seconds since it began.
+      type: float
+    cpu:
+      description: Cores that it used over the window, its children not counted; null without.
+      type: float
+  sample:
+    - {pid: 1234, age_seconds: 86400.2, cpu: 0.031}
+tc:
+  description: C(tc) processes. A pile of them is a Felix that can't keep up, or a kernel that hangs.
+  returned: always
+  type: dict
+  contains:
+    now:
+      description: How many there are at the end.
+      type: int
+    most:
+      description: The most that were seen at a time. Looked for every 20 ms; shorter lives are missed.
+      type: int
+    oldest_seconds:
+      description: The greatest age that any was seen at.
+      type: float
+    pids:
+      description: Those that are there at the end.
+      type: list
+      elements: int
+  sample: {now: 0, most: 2, oldest_seconds: 0.0, pids: []}
+health:
+  description: What Felix says of its health.
+  returned: always
+  type: dict
+  contains:
+    reachable:
+      description: Whether anyone answered. An answer of HTTP 503 is one.
+      type: bool
+    ready:
+      description: Whether Felix says that it is ready.
+      type: bool
+    status:
+      description: The HTTP status; null without an answer.
+      type: int
+    reporters:
+      description: The parts of Felix that report their health.
+      type: list
+      elements: dict
+      contains:
+        component:
+          description: The part. C(BPFEndpointManager) is ready while no endpoint is dirty.
+          type: str
+        ready:
+          description: Whether it is ready; null where it does not report that.
+          type: bool
+        live:
+          description: Whether it is live; null where it does not report that.
+          type: bool
+        detail:
+          description: What it says beside.
+          type: str
+    error:
+      description: Why nobody answered, or why the answer is not Felix's; null otherwise.
+      type: str
+  sample:
+    reachable: true
+    ready: false
+    status: 503
+    reporters:
+      - {component: BPFEndpointManager, ready: false, live: null,
+         detail: Failed to configure some interfaces.}
+    error: null
+metrics:
+  description: How many endpoints Felix counts; null where there are no metrics.
+  returned: always
+  type: dict
+  contains:
+    endpoints:
+      description: Interfaces that Felix looks after, the host's own as well.
+      type: int
+    dirty:
+      description: Those it could not get done with.
+      type: int
+    happy:
+      description: Workloads that it is done with.
+      type: int
+  sample: {endpoints: 12, dirty: 0, happy: 9}
+metrics_error:
+  description: Why there are no metrics; null where there are.
+  returned: always
+  type: str
+log:
+  description: What the Felix that logged last said; null where there is no log.
+  returned: always
+  type: dict
+  contains:
+    files:
+      description: The files that were read.
+      type: list
+      elements: str
+    since:
+      description: The first line of that Felix, as far as the files reach back (ISO time, UTC).
+      type: str
+    newest_at:
+      description: Its last line (ISO time, UTC).
+      type: str
+    version:
+      description: >-
+        Its version, by its start-up line; null where that was not logged. Felix logs it only with
+        C(FELIX_LOGSEVERITYSCREEN) set to C(Info) in its environment.
+      type: str
+    dirty:
+      description: The interfaces that it left dirty since it began, healed or not.
+      type: list
+      elements: dict
+      contains:
+        interface:
+          description: The interface.
+          type: str
+        workload:
+          description: The pod, as namespace/name; null where Felix knows of none.
+          type: str
+        count:
+          description: How often.
+          type: int
+        first_at:
+          description: When first (ISO time, UTC).
+          type: str
+        last_at:
+          description: When last (ISO time, UTC).
+          type: str
+        message:
+          description: What it said last.
+          type: str
+  sample:
+    files: [/var/log/pods/kube-system_calico-node-x2x4p_5d6f/calico-node/0.log]
+    since: "2026-11-23T22:00:00Z"
+    newest_at: "2026-11-23T22:10:05Z"
+    version: v3.29.1
+    dirty:
+      - interface: cali0123456789a
+        workload: default/web-0
+        count: 60
+        first_at: "2026-11-23T22:00:05Z"
+        last_at: "2026-11-23T22:10:05Z"
+        message: >-
+          Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
+          ({true 49152 2}) does not equal egress qdisc info ({true 49152 1})
+log_error:
+  description: Why there is no log; null where there is.
+  returned: always
+  type: str
+churn:
+  description: The changes of filters and TCX programs over the window; null without one.
+  returned: always
+  type: dict
+  contains:
+    seconds:
+      description: How long was watched.
+      type: float
+    changes:
+      description: What was attached and detached. What is replaced in place is attached.
+      type: int
+    per_minute:
+      description: The same, a minute.
+      type: float
+    interfaces:
+      description: The interfaces where something changed.
+      type: list
+      elements: dict
+      contains:
+        interface:
+          description: The interface.
+          type: str
+        attached:
+          description: How often something was attached, or replaced in place.
+          type: int
+        detached:
+          description: How often something was detached.
+          type: int
+        by:
+          description: >-
+            Who did it, by the names of processes. V(gone) had ended before it was seen. V(unknown)
+            asked through a further socket of its own, whose number tells nothing, as libbpf in Felix
+            does. Two names with "or" have the same process id in two containers.
+          type: list
+          elements: str
+    overrun:
+      description: Whether more changed at once than the kernel could keep, and so than was counted.
+      type: bool
+  sample:
+    seconds: 12.0
+    changes: 8
+    per_minute: 40.0
+    interfaces:
+      - {interface: cali0123456789a, attached: 4, detached: 4, by: [gone, tc, unknown]}
+    overrun: false
+waited_seconds:
+  description: How long it took until no Felix was left; see O(gone_within).
+  returned: always
+  type: float
+  sample: 0.0
+elapsed_ms:
+  description: Milliseconds that all took, waiting included.
+  returned: always
+  type: float
+  sample: 61.3
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import observe
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **argspec.NETNS,
+            "window": {"type": "float", "default": 0},
+            "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "gone_within": {"type": "float", "default": 0},
+            "health_url": {"type": "str", "default": "http://localhost:9099"},
+            "metrics_url": {"type": "str", "default": "http://localhost:9091/metrics"},
+            "log_files": {"type": "list", "elements": "str"},
+            "pod_uid": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = observe.felix_info(module.params)
+    except DataplaneError as error:
+        module.fail_json(msg=str(error), **error.facts)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes counted by interface."""
+
+from __future__ import annotations
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.churn import (
+    Churn,
+    Count,
+    Interface,
+)
+
+
+def test_changes_are_counted_by_interface_with_those_who_made_them() -> None:
+    count = Count()
+    for interface, attached, by in [
+        ("cali2", True, "unknown"), ("cali2", False, "tc"), ("cali2", True, "unknown"),
+        ("cali1", False, "gone"),
+    ]:  # fmt: skip
+        count.add(interface, attached, by)
+    assert count.over(12.0, overrun=True) == Churn(
+        12.0, 4, 20.0,
+        (Interface("cali1", 0, 1, ["gone"]), Interface("cali2", 2, 1, ["tc", "unknown"])),
+        True,
+    )  # fmt: skip
+
+
+def test_calm() -> None:
+    assert Count().over(0.5, overrun=False) == Churn(0.5, 0, 0.0, (), False)

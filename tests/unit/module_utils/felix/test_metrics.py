@@ -1,0 +1,55 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three gauges of several hundred, as promhttp tells them."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.metrics import (
+    Metrics,
+    read,
+)
+
+TEXT = """\
+# HELP felix_active_local_endpoints Number of active endpoints on this host.
+# TYPE felix_active_local_endpoints gauge
+felix_active_local_endpoints 9
+# HELP felix_bpf_dataplane_endpoints Number of BPF endpoints managed in the dataplane.
+# TYPE felix_bpf_dataplane_endpoints gauge
+felix_bpf_dataplane_endpoints 12
+# HELP felix_bpf_dirty_dataplane_endpoints Number of BPF endpoints managed in the dataplane that \
+are left dirty after a failure.
+# TYPE felix_bpf_dirty_dataplane_endpoints gauge
+felix_bpf_dirty_dataplane_endpoints 1
+# HELP felix_bpf_happy_dataplane_endpoints Number of BPF endpoints that are successfully programmed.
+# TYPE felix_bpf_happy_dataplane_endpoints gauge
+felix_bpf_happy_dataplane_endpoints 1e+01
+# HELP felix_bpf_num_ip_sets Number of BPF IP sets managed in the dataplane.
+# TYPE felix_bpf_num_ip_sets gauge
+felix_bpf_num_ip_sets 4
+"""
+
+
+def test_the_three_are_read() -> None:
+    assert read(TEXT) == Metrics(endpoints=12, dirty=1, happy=10)
+
+
+def test_another_process_s_metrics_are_said_to_be_that() -> None:
+    with pytest.raises(DataplaneError, match="no felix_bpf_dirty_dataplane_endpoints among"):
+        read(TEXT.replace("felix_bpf_dirty", "other_bpf_dirty"))
+
+
+def test_what_can_not_be_parsed() -> None:
+    with pytest.raises(DataplaneError, match="these are no metrics"):
+        read(TEXT + "felix_bpf_happy_dataplane_endpoints many\n")
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client.parser", None)
+    with pytest.raises(DataplaneError, match="python3-prometheus-client"):
+        read(TEXT)
