@@ -15,7 +15,7 @@ description:
   - Evicts the pods of a node and waits until they are gone, as C(kubectl drain --ignore-daemonsets)
     does. It runs on the controller and shows what it waits for.
   - A pod that its budget does not let go is asked again every 5 seconds, while the others go on.
-  - Pods of DaemonSets, static pods and finished pods stay.
+  - Pods of DaemonSets and static pods stay.
   - It does not cordon the node. Do that before, or the pods come back.
 options:
   node:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which pods of a node are evicted, which stay, and which nobody but the caller may let go. Pure.
 
-The rules are those of ``kubectl drain --ignore-daemonsets``, except that finished pods stay: they
-have no interface any more, and with them would go their logs.
+The rules are those of ``kubectl drain --ignore-daemonsets`` (k8s.io/kubectl, pkg/drain/filters.go):
+a finished pod may always go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .pods import Pod, controller_of, has_local_data, is_finished, is_mirror, name_of, phase_of
+from .pods import Pod, controller_of, has_local_data, is_finished, is_mirror, name_of
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ def choose(pods: Iterable[Pod], leave: Leave) -> Choice:
 
 
 def _stays(pod: Pod) -> str | None:
-    if is_finished(pod):
-        return f"finished ({phase_of(pod)})"
     if is_mirror(pod):
         return "a static pod of the kubelet's"
     owner = controller_of(pod)
-    if owner and owner["kind"] == "DaemonSet":
+    if owner and owner["kind"] == "DaemonSet" and not is_finished(pod):
         return f"of the DaemonSet {owner['name']}"
     return None
 
 
 def _needs(pod: Pod, leave: Leave) -> str | None:
     """What the caller has to say before it may go."""
+    if is_finished(pod):
+        return None
     needs = []
     if controller_of(pod) is None and not leave.force:
         needs.append("no controller would make it again: force")

@@ -47,8 +47,6 @@ DATA = [{"name": "scratch", "emptyDir": {}}]
         (pod(owner="DaemonSet"), "DaemonSet one"),
         (pod(owner="DaemonSet", volumes=DATA), "DaemonSet one"),
         (pod(owner=None, metadata={"annotations": {"kubernetes.io/config.mirror": "x"}}), "static"),
-        (pod(owner=None, phase="Succeeded", volumes=DATA), "finished (Succeeded)"),
-        (pod(phase="Failed"), "finished (Failed)"),
     ],
 )
 def test_what_stays(each: Object, why: str) -> None:
@@ -57,6 +55,17 @@ def test_what_stays(each: Object, why: str) -> None:
         assert why in choice.skip["shop/a"]
         assert not choice.evict
         assert not choice.refuse
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        pod(owner=None, phase="Succeeded", volumes=DATA),
+        pod(owner="DaemonSet", phase="Failed"),
+    ],
+)
+def test_a_finished_pod_may_always_go(each: Object) -> None:
+    assert choose([each], Leave()).evict == [each]
 
 
 @pytest.mark.parametrize(
