@@ -89,7 +89,7 @@ class Rollout:
 
     def cordoned(self) -> set[str]:
         nodes = self.cluster.client.do("GET", "/api/v1/nodes")["items"]
-        return {n["metadata"]["name"] for n in nodes if n["spec"].get("unschedulable")}
+        return {n["metadata"]["name"] for n in nodes if n.get("spec", {}).get("unschedulable")}
 
     def strategy(self) -> str:
         held = self.cluster.client.do("GET", DAEMON_SET)
