@@ -32,3 +32,16 @@ attributes:
     membership:
       - dataplane.calico_bpf.calico_bpf
 """
+
+    ACTIONGROUP_ROLLOUT = r"""
+options: {}
+attributes:
+  action_group:
+    description:
+      - Use C(group/dataplane.calico_bpf.rollout) in C(module_defaults) to set defaults for this
+        module, such as how to reach the Kubernetes API. They also go to C(kubernetes.core.k8s) and
+        those beside it.
+    support: full
+    membership:
+      - dataplane.calico_bpf.rollout
+"""

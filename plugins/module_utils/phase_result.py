@@ -241,7 +241,7 @@ def version_of(pod: Any) -> str:
     if not isinstance(images, dict) or not images:
         return ""
     image = str(images.get("calico-node", next(iter(images.values()))))
-    name = image.split("@")[0].rsplit("/", 1)[-1]
+    name = image.partition("@")[0].rpartition("/")[2]
     return name.partition(":")[2] or image
 
 

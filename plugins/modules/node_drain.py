@@ -47,6 +47,7 @@ options:
     default: false
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
+  - dataplane.calico_bpf.attributes.actiongroup_rollout
   - dataplane.calico_bpf.lease
   - kubernetes.core.k8s_auth_options
 attributes:

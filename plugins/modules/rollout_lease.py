@@ -52,6 +52,7 @@ options:
     default: 0
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
+  - dataplane.calico_bpf.attributes.actiongroup_rollout
   - kubernetes.core.k8s_auth_options
 attributes:
   check_mode:

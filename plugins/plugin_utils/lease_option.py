@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
@@ -41,8 +43,16 @@ def keeper(
 ) -> Callable[[], object]:
     """What keeps the Lease of the option ``lease``, if one is given.
 
-    In check mode nothing does: nobody took it, and nothing is done under it.
+    In check mode nothing does: nobody took it, and nothing is done under it. It raises
+    ``DataplaneError`` where the run has ended, of which a SIGKILL tells its workers nothing.
     """
     if check_mode or not options["lease"]:
         return not_held
-    return lease_of(kube, options["lease"], tell).keep
+    lease, run = lease_of(kube, options["lease"], tell), os.getppid()
+
+    def keep() -> None:
+        if os.getppid() != run:
+            raise DataplaneError("the run that this task was part of has ended; so does the task")
+        lease.keep()
+
+    return keep

@@ -12,8 +12,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from yaml import YAMLError
-
 from ..errors import ApiError, Refusal
 from .api import BudgetExhausted, ConnectionLost, Kube, unheard
 
@@ -94,6 +92,8 @@ class _Sender:
         :raises Refusal: it is not said, or not readable, where the API is and as whom to ask.
         """
         if self._client is None:
+            from yaml import YAMLError
+
             no_config = (self._core.CoreException, self._core.kubernetes.config.ConfigException)
             try:
                 self._client = self._core.get_api_client(**self._options).client
