@@ -17,9 +17,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +32,58 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import LabCl
 from ansible_collections.dataplane.calico_bpf.tests.lab.objects import conditions, ready
 from ansible_collections.dataplane.calico_bpf.tests.lab.run_folder import remove_leftovers
 
-#: For how long it may come up, and go, in seconds.
-_COMING, _GOING = 300.0, 20.0
+#: For how long it may go, in seconds.
+_GOING = 30.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options(arguments)
+def no_arguments() -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of lab: what ``lab_cluster`` is called with to have it, and how it is asked for."""
+
+    #: The folder whose ``__main__.py`` is the command.
+    program: Path = CHECKOUT / "tests/lab"
+    files: Path = CHECKOUT / ".build/lab"
+    nodes: int = 3
+    #: Seconds, of each Felix.
+    retry: float = 10.0
+    #: For how long it may come up, in seconds.
+    coming: float = 300.0
+    #: Asked only by the process that has the lab.
+    arguments: Callable[[], dict[str, Any]] = field(default=no_arguments)
+
+
+def main(arguments: Sequence[str] | None = None, kind: Kind | None = None) -> int:
+    kind = kind or Kind()
+    options = _options(arguments, kind)
     actions = {"up": _up, "down": _down, "status": _status, "serve": _serve}
     try:
-        return actions[options.action](_Files(options.files.absolute()), options)
+        return actions[options.action](_Files(options.files.absolute(), kind), options)
     except (RuntimeError, TimeoutError, ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python tests/lab", description=__doc__)
-    default = CHECKOUT / ".build/lab"
-    parser.add_argument("--files", type=Path, default=default, help="where the lab has its files")
+def _options(arguments: Sequence[str] | None, kind: Kind) -> argparse.Namespace:
+    program = f"python {kind.program.relative_to(CHECKOUT)}"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
+    parser.add_argument(
+        "--files", type=Path, default=kind.files, help="where the lab has its files"
+    )
     actions = parser.add_subparsers(dest="action", required=True)
     for name, what in (("up", "start a lab"), ("serve", "have one in the foreground")):
         action = actions.add_parser(name, help=what)
-        action.add_argument("--nodes", type=int, default=3)
+        action.add_argument("--nodes", type=int, default=kind.nodes)
         action.add_argument("--endpoints", type=int, default=4, help="of each node")
         action.add_argument("--version", default="v3.28.1", help="of Calico")
         action.add_argument("--api", choices=("embedded", "real"), default="embedded")
         action.add_argument("--broken", type=int, default=0, help="endpoints out of step")
-        action.add_argument("--retry", type=float, default=10.0, help="seconds, of each Felix")
+        action.add_argument(
+            "--retry", type=float, default=kind.retry, help="seconds, of each Felix"
+        )
         action.add_argument("--heartbeat", type=float, default=10.0, help="seconds, of each node")
     actions.add_parser("status", help="tell how it is")
     actions.add_parser("down", help="end it")
@@ -73,6 +98,7 @@ class _Files:
     """What there is of a lab for others to see."""
 
     folder: Path
+    kind: Kind
 
     @property
     def lock(self) -> Path:
@@ -130,7 +156,7 @@ def _up(files: _Files, options: argparse.Namespace) -> int:
             f" `{_command(files)} down` ends it, else give --files another folder"
         )
     _clean(files)
-    words = [sys.executable, str(CHECKOUT / "tests/lab"), f"--files={files.folder}", "serve"]
+    words = [sys.executable, str(files.kind.program), f"--files={files.folder}", "serve"]
     for name in ("nodes", "endpoints", "version", "api", "broken", "retry", "heartbeat"):
         words += [f"--{name}", str(getattr(options, name))]
     files.folder.mkdir(parents=True, exist_ok=True)
@@ -138,13 +164,15 @@ def _up(files: _Files, options: argparse.Namespace) -> int:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    deadline = time.monotonic() + _COMING
+    deadline = time.monotonic() + files.kind.coming
     while not (files.usage.exists() and files.usage.read_text()):
         if process.poll() is not None:
             raise RuntimeError(f"the lab did not come up:\n{files.log.read_text()}")
         if time.monotonic() > deadline:
             _end(files, process.pid)
-            raise TimeoutError(f"the lab was not up after {_COMING:.0f} s, see {files.log}")
+            raise TimeoutError(
+                f"the lab was not up after {files.kind.coming:.0f} s, see {files.log}"
+            )
         time.sleep(0.05)
     print(files.usage.read_text(), end="")
     return 0
@@ -186,7 +214,8 @@ def _serve(files: _Files, options: argparse.Namespace) -> int:
         start = embedded_api if options.api == "embedded" else control_plane
         sizes = (options.nodes, options.version, options.endpoints)
         times = {"retry": options.retry, "heartbeat": options.heartbeat}
-        with start() as api, lab_cluster(api, *sizes, **times) as cluster:
+        more = {**files.kind.arguments(), **times}
+        with start() as api, lab_cluster(api, *sizes, **more) as cluster:
             _break(cluster, options.broken)
             _tell(cluster, files)
             signal.pause()
@@ -231,7 +260,8 @@ inventory    {files.inventory}
 
 
 def _command(files: _Files) -> str:
-    return f"python tests/lab --files={shlex.quote(str(files.folder))}"
+    program = files.kind.program.relative_to(CHECKOUT)
+    return f"python {program} --files={shlex.quote(str(files.folder))}"
 
 
 def _end(files: _Files, process: int) -> None:

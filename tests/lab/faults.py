@@ -19,6 +19,7 @@ class _Fault:
     method: str
     path: re.Pattern[str]
     left: int
+    #: 0 for no answer at all.
     status: int = 0
     after: int = 0
 
@@ -37,13 +38,29 @@ class Faults:
         """Answer ``status``, and do nothing, to requests whose path a regular expression finds."""
         self._order(_Fault(method, re.compile(path), times, status=status))
 
+    def cut(self, method: str, path: str, times: int = 1) -> None:
+        """Break the connection of requests whose path a regular expression finds, unanswered."""
+        self._order(_Fault(method, re.compile(path), times))
+
     def cut_watch(self, path: str, after: int, times: int = 1) -> None:
         """Break the connection of a watch after so many events, without an end of its answer."""
         self._order(_Fault("WATCH", re.compile(path), times, after=after))
 
+    @property
+    def unmet(self) -> list[str]:
+        """The orders that are not used up."""
+        with self._lock:
+            return [f"{f.method} {f.path.pattern}" for f in self._ordered if f.left]
+
     def meet(self, method: str, path: str) -> None:
-        """:raises Problem: for a request that is to be refused."""
+        """Let a request fail that is to.
+
+        :raises Problem: it is to be refused.
+        :raises ConnectionAbortedError: it is to have no answer.
+        """
         if fault := self._take(lambda f: f.meets(method, path)):
+            if not fault.status:
+                raise ConnectionAbortedError
             status = HTTPStatus(fault.status)
             raise Problem(status, status.phrase.replace(" ", ""), f"ordered: {status.phrase}")
 

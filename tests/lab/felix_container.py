@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -21,16 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Release
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT
+from ansible_collections.dataplane.calico_bpf.tests.lab.container import Container
 from ansible_collections.dataplane.calico_bpf.tests.lab.kubelet import PodState
 from ansible_collections.dataplane.calico_bpf.tests.lab.node import Node
 
-#: A program of its own as the init of a process namespace could not be killed from within.
-_CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "sh", "-c", '"$@"; exit "$?"', "sh")
 _STANDIN = "ansible_collections.dataplane.calico_bpf.tests.lab.standin"
-_HEALTH_PORT = 9099
 _PROBE_EVERY = 0.3
 _BACK_OFF = 1.0
 #: How long a pass may take to come to the point where it is killed.
@@ -63,14 +56,14 @@ class FelixContainer:
         self._ended: float | None = None
         self._stopped = threading.Event()
         self._is_ready = False
-        self._process = self._start()
+        self._container = self._start()
         threading.Thread(target=self._probe, name=f"probe-{node.name}", daemon=True).start()
 
     # --- while it runs ------------------------------------------------------------------------
 
     def ready(self) -> bool:
         """Whether its last probe was good; a Felix that died is started again here."""
-        if self._process.poll() is None:
+        if not self._container.ended():
             return self._is_ready
         self._is_ready = False
         if self._ended is None:
@@ -78,7 +71,7 @@ class FelixContainer:
         elif time.monotonic() - self._ended > _BACK_OFF:
             self._ended = None
             self._restarts += 1
-            self._process = self._start()
+            self._container = self._start()
         return False
 
     def state(self) -> PodState:
@@ -87,50 +80,39 @@ class FelixContainer:
 
     def log(self) -> list[tuple[float, str]]:
         """What this run of it wrote, each line with its time, without the runtime's prefix."""
-        path = self._node.path(self._log)
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [_timed(line) for line in lines]
+        return [_timed(line) for line in self._node.read(self._log).splitlines(keepends=True)]
 
     @property
     def _log(self) -> str:
         return f"{self._folder}/{self._restarts}.log"
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Container:
         node = self._node
-        self._node.path(self._folder).mkdir(parents=True, exist_ok=True)
         config = node.folder / f"{self._name}.json"
-        config.write_text(json.dumps(self._config()))
-        words = node.words(*_CONTAINER, sys.executable, "-m", _STANDIN, str(config))
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / ".build/collections")}
-        with (node.folder / "felix.out").open("a") as out:
-            return subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=environment,
-                start_new_session=True,
-            )
+        node.write(config, json.dumps(self._config()))
+        name = f"{self._name}_{self._restarts}"
+        return node.contain_python(name, _STANDIN, str(node.inside(config)))
 
     def _config(self) -> dict[str, Any]:
+        inside = self._node.inside
         return {
             "version": self._version,
             "interfaces": ["cali*"],
             "attach_type": self._attach_type,
             "retry": self._settings.retry,
-            "heartbeat": str(self._node.heartbeat_file),
-            "objects": str(self._settings.objects),
+            "heartbeat": str(inside(self._node.heartbeat_file)),
+            "objects": str(inside(self._settings.objects)),
             "log": self._log,
-            "faults": str(self._node.faults.file),
+            "faults": str(inside(self._node.faults.file)),
             "metrics": self._settings.metrics,
-            "workloads": str(self._node.workloads_file),
+            "workloads": str(inside(self._node.workloads_file)),
         }
 
     def _probe(self) -> None:
-        """Ask for its readiness, in a thread that is in the node's network."""
-        with suppress(Refusal), entered(f"/proc/{self._node.pid}/ns/net"):
+        """Ask for its readiness, in a thread of its own."""
+        with suppress(Refusal), self._node.felix_health() as address:
             while not self._stopped.wait(_PROBE_EVERY):
-                self._is_ready = _answers_ready()
+                self._is_ready = _answers_ready(address)
 
     # --- its end ------------------------------------------------------------------------------
 
@@ -140,15 +122,14 @@ class FelixContainer:
         self._stopped.set()
         if self._stop_asked is None:
             self._stop_asked = now
-            if faults.killed_in_pass and self._process.poll() is None:
+            if faults.killed_in_pass and not self._container.ended():
                 self._die_in_pass(faults.killed_in_pass)
-        if self._process.poll() is None and not faults.runtime_loses_felix:
+        if not self._container.ended() and not faults.runtime_loses_felix:
             waited = now - self._stop_asked
             if waited >= faults.linger:
-                self._signal(signal.SIGKILL if waited >= faults.linger + grace else signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.02)
-            return self._process.poll() is not None
+                kill = waited >= faults.linger + grace
+                self._container.signal(signal.SIGKILL if kill else signal.SIGTERM)
+            return self._container.ended(within=0.02)
         return True
 
     def _die_in_pass(self, where: Mapping[str, str]) -> None:
@@ -156,22 +137,10 @@ class FelixContainer:
         faults = self._node.faults
         faults.felix(churn=True, kill_in_pass=where)
         deadline = time.monotonic() + _PASS
-        while self._process.poll() is None and time.monotonic() < deadline:
-            self._node.heartbeat_file.touch()  # it may just have looked
+        while not self._container.ended() and time.monotonic() < deadline:
+            self._node.beat()  # it may just have looked
             time.sleep(0.1)
         faults.felix()
-
-    def _signal(self, number: signal.Signals) -> None:
-        """To the container's init, with which all of it ends; it only takes a SIGKILL itself."""
-        pid = self._process.pid
-        generations = 2 if number is signal.SIGKILL else 3
-        for _generation in range(generations):
-            children = _children(pid)
-            if not children:
-                return  # it has only begun, or just ended
-            pid = children[0]
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def _asked_for(pod: Mapping[str, Any]) -> tuple[str, str]:
@@ -190,8 +159,8 @@ def _timed(line: str) -> tuple[float, str]:
     return datetime.fromisoformat(f"{at[:26].rstrip('Z')}+00:00").timestamp(), text
 
 
-def _answers_ready() -> bool:
-    connection = http.client.HTTPConnection("localhost", _HEALTH_PORT, timeout=2)
+def _answers_ready(address: tuple[str, int]) -> bool:
+    connection = http.client.HTTPConnection(*address, timeout=2)
     try:
         connection.request("GET", "/readiness")
         return connection.getresponse().status in (200, 204)
@@ -199,12 +168,3 @@ def _answers_ready() -> bool:
         return False
     finally:
         connection.close()
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    except FileNotFoundError:
-        return []

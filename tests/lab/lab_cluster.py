@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,6 @@ from typing import Any
 from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era, Release
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     CHECKOUT,
-    NODE_PYTHON,
     compile_program,
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab import manifests
@@ -42,10 +42,15 @@ _DIRTY = re.compile(r'leaving it dirty .* ?name="([^"]+)"')
 
 @dataclass
 class Playbook:
-    """An ansible-playbook that runs; ``log`` is written as it goes."""
+    """An ansible-playbook that runs, in a session of its own; ``log`` is written as it goes."""
 
     process: subprocess.Popen[bytes]
     log: Path
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its process group, as a terminal does with a ctrl-C; not if it has ended."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
 
     def wait(self, seconds: float = 600) -> tuple[int, str]:
         """How it ended and all it said.
@@ -55,7 +60,7 @@ class Playbook:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.signal(signal.SIGKILL)
             self.process.wait()
             raise
         return code, self.log.read_text()
@@ -71,7 +76,7 @@ class LabCluster:
     nodes: Mapping[str, Node]
     kubelet: LabKubelet
     settings: FelixSettings
-    _played: list[Path] = field(default_factory=list)
+    _played: list[Playbook] = field(default_factory=list)
 
     def node(self, name: str) -> Node:
         return self.nodes[name]
@@ -98,15 +103,27 @@ class LabCluster:
     ) -> Playbook:
         """Start one of the collection's playbooks, or any file by its absolute path."""
         log = self.folder / f"playbook-{len(self._played)}.log"
-        self._played.append(log)
-        words = [f"{sys.prefix}/bin/ansible-playbook", str(CHECKOUT / "playbooks" / name)]
+        # Whoever started the tests in the background has it ignore a ctrl-C.
+        words = ["env", "--default-signal=INT", f"{sys.prefix}/bin/ansible-playbook"]
+        words += [str(CHECKOUT / "playbooks" / name)]
         words += ["--extra-vars", json.dumps(dict(extra_vars or {})), *args]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", **self.environment}
         with log.open("wb") as out:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                start_new_session=True,
             )
-        return Playbook(process, log)
+        self._played.append(Playbook(process, log))
+        return self._played[-1]
+
+    def end_playbooks(self) -> None:
+        for each in self._played:
+            each.signal(signal.SIGKILL)
+            each.process.wait()
 
     def playbook(
         self, name: str, extra_vars: Mapping[str, Any] | None = None, *args: str
@@ -172,9 +189,9 @@ class LabCluster:
         for interface in chosen:
             if not all(self.nodes[node].filters(interface).values()):
                 raise ValueError(f"{node}: {interface} has no filter at each hook")
-        words = [sys.executable, "-m", _SEED, adds.value, str(self.settings.objects / "allow.o")]
-        environment = ["env", f"PYTHONPATH={CHECKOUT / '.build/collections'}"]
-        self.nodes[node].exec(*environment, *words, hook, *chosen)
+        there = self.nodes[node]
+        program = there.inside(self.settings.objects / "allow.o")
+        there.run_python(_SEED, adds.value, str(program), hook, *chosen)
         return chosen
 
     # --- waiting ------------------------------------------------------------------------------
@@ -216,11 +233,14 @@ def lab_cluster(
     retry: float = 10.0,
     heartbeat: float = 10.0,
     metrics: bool = True,
+    new_node: Callable[[str, Path], Node] = Node,
+    patience: float = 60.0,
 ) -> Iterator[LabCluster]:
     """Nodes worker-1 and so on, each with so many ``endpoints`` that a drain leaves, all Ready.
 
     Needs root. Times in seconds; ``attach_type`` as FELIX_BPFATTACHTYPE, None for the release's
-    default. All of it goes at the end, or with this process.
+    default; ``new_node`` makes a node of its name and folder, and pods have ``patience`` and more
+    to be Ready. All of it goes at the end, or with this process.
 
     :raises ValueError: no Felix of that version is known.
     :raises RuntimeError, TimeoutError: it does not come up.
@@ -229,22 +249,23 @@ def lab_cluster(
     remove_leftovers()
     with run_folder() as folder, ExitStack() as stack:
         names = [f"worker-{number}" for number in range(1, nodes + 1)]
-        made = {name: Node(name, folder / name) for name in names}
+        made = {name: new_node(name, folder / name) for name in names}
         for node in made.values():
             stack.callback(node.kill)
         settings = FelixSettings(folder / "objects", retry, metrics)
         kubelet = LabKubelet(api, made, settings, heartbeat)
         cluster = LabCluster(api, Client(api), folder, made, kubelet, settings)
+        stack.callback(cluster.end_playbooks)
         _start(cluster)
         with kubelet:
             _apply(cluster, version, endpoints, attach_type)
-            _await_all(cluster)
+            _await_all(cluster, patience)
             yield cluster
 
 
-def _await_all(cluster: LabCluster) -> None:
+def _await_all(cluster: LabCluster, patience: float) -> None:
     try:
-        cluster.wait(cluster.all_ready, "all pods are Ready", 60 + 4 * len(cluster.nodes))
+        cluster.wait(cluster.all_ready, "all pods are Ready", patience + 4 * len(cluster.nodes))
     except TimeoutError as error:
         pods = [*cluster.pods(manifests.SYSTEM), *cluster.pods(manifests.DEMO)]
         names = [pod["metadata"]["name"] for pod in pods if not ready(pod)]
@@ -259,10 +280,8 @@ def _start(cluster: LabCluster) -> None:
     compile_program(CHECKOUT / "bpf/endpoint.c", cluster.settings.objects / "allow.o")
     for node in cluster.nodes.values():
         node.start()
-    hosts = {name: {"lab_init_file": str(n.init_file)} for name, n in cluster.nodes.items()}
-    common: dict[str, Any] = {"ansible_connection": "lab_node", "ansible_become": False}
-    common["ansible_python_interpreter"] = NODE_PYTHON
-    inventory = {"calico_nodes": {"hosts": hosts, "vars": common}}
+    hosts = {name: node.inventory for name, node in cluster.nodes.items()}
+    inventory = {"calico_nodes": {"hosts": hosts}}
     cluster.inventory.write_text(json.dumps(inventory, indent=2) + "\n")  # JSON is YAML
 
 

@@ -14,15 +14,31 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Filter, read_filters
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+    CHECKOUT,
+    NODE_PYTHON,
+    Filter,
+    read_filters,
+)
+from ansible_collections.dataplane.calico_bpf.tests.lab.container import (
+    Container,
+    NamespaceContainer,
+)
 from ansible_collections.dataplane.calico_bpf.tests.lab.node_faults import NodeFaults
 
 _NAMESPACES = ("--net", "--mount", "--pid", "--uts")
 #: Where Calico's pods send everything; nobody has the address, proxy ARP answers for it.
 _GATEWAY = "169.254.1.1"
+_HEALTH_PORT = 9099
+_PYTHON = {"PYTHONPATH": str(CHECKOUT / ".build/collections")}
 
 #: Sets the namespaces up, tells the init's process id as it is outside, and becomes the init,
 #: whose children are reaped by the kernel. The default route makes proxy ARP answer.
@@ -83,7 +99,7 @@ class Node:
         self.heartbeat_file = folder / "heartbeat"
         #: The namespace and name of each endpoint's pod by interface.
         self.workloads_file = folder / "workloads.json"
-        self.faults = NodeFaults(folder / "faults.json")
+        self.faults = NodeFaults(folder / "faults.json", self.write)
         #: How often it was started.
         self.boots = 0
         #: The address of each pod by the namespace and name of the pod.
@@ -160,6 +176,57 @@ class Node:
             raise NodeDown(f"{self.name} is down")
         return self._pid
 
+    # --- how others get into it; what a node that is no namespace does otherwise ---------------
+
+    @property
+    def inventory(self) -> dict[str, Any]:
+        """The variables by which Ansible reaches it."""
+        return {
+            "ansible_connection": "lab_node",
+            "ansible_become": False,
+            "ansible_python_interpreter": NODE_PYTHON,
+            "lab_init_file": str(self.init_file),
+        }
+
+    @property
+    def kernel_release(self) -> str:
+        return os.uname().release
+
+    def inside(self, file: Path) -> Path:
+        """Where a file of the lab is found in the node."""
+        return file
+
+    def write(self, file: Path, text: str) -> None:
+        """Write a file of the lab that the node reads; never half of it is seen."""
+        new = file.with_suffix(".new")
+        new.write_text(text)
+        os.replace(new, file)
+
+    def beat(self) -> None:
+        """Note in the node that its Node object has changed."""
+        self.heartbeat_file.touch()
+
+    def read(self, path: str) -> str:
+        """A file of the node; empty if there is none."""
+        file = self.path(path)
+        return file.read_text() if file.exists() else ""
+
+    def run_python(self, module: str, *arguments: str) -> str:
+        """Run one of the tests' modules; its output."""
+        environment = [f"{name}={value}" for name, value in _PYTHON.items()]
+        return self.exec("env", *environment, sys.executable, "-m", module, *arguments)
+
+    def contain_python(self, name: str, module: str, *arguments: str) -> Container:
+        """Start one of the tests' modules as the container of a pod."""
+        program = (sys.executable, "-m", module, *arguments)
+        return NamespaceContainer(self.words(), program, self.folder / "felix.out", _PYTHON)
+
+    @contextmanager
+    def felix_health(self) -> Iterator[tuple[str, int]]:
+        """Where this thread reaches Felix's health."""
+        with entered(f"/proc/{self.pid}/ns/net"):
+            yield "localhost", _HEALTH_PORT
+
     # --- what is in it ------------------------------------------------------------------------
 
     def path(self, path: str) -> Path:
@@ -185,7 +252,7 @@ class Node:
 
     def interfaces(self) -> list[str]:
         """The node's ends of its endpoints."""
-        lines = self.path("/proc/1/net/dev").read_text().splitlines()
+        lines = self.read("/proc/1/net/dev").splitlines()
         names = (line.partition(":")[0].strip() for line in lines)
         return sorted(name for name in names if name.startswith("cali"))
 
@@ -235,9 +302,7 @@ class Node:
 
     def _tell_workloads(self) -> None:
         workloads = {interface_of(*pod.split("/")): pod for pod in list(self.addresses)}
-        new = self.workloads_file.with_suffix(".new")
-        new.write_text(json.dumps(workloads))
-        os.replace(new, self.workloads_file)
+        self.write(self.workloads_file, json.dumps(workloads))
 
     def pod_exec(self, namespace: str, pod: str, *words: str, check: bool = True) -> str:
         """Run a command in a pod's network namespace."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 class NodeFaults:
     """The runtime's faults, and through ``felix`` those of the Felix that runs there."""
 
-    #: What the stand-in reads its faults from.
+    #: What the stand-in reads its faults from, and what writes that.
     file: Path
+    write: Callable[[Path, str], None]
     #: Seconds for which a Felix that is to end goes on working.
     linger: float = 0.0
     #: A Felix that is to end is told to be gone, and works on.
@@ -28,6 +29,4 @@ class NodeFaults:
 
     def felix(self, **faults: Any) -> None:
         """Give the Felix exactly these faults; none heals it."""
-        new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(faults))
-        os.replace(new, self.file)
+        self.write(self.file, json.dumps(faults))

@@ -47,7 +47,7 @@ class LabKubelet(Kubelet):
 
     def __enter__(self) -> LabKubelet:
         for node in self._nodes.values():
-            node.heartbeat_file.touch()
+            node.beat()
         super().__enter__()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         return self
@@ -121,7 +121,7 @@ class LabKubelet(Kubelet):
                 if node.alive and not self.paused.is_set():
                     with suppress(Refused, OSError):  # the next one will get through
                         self._tell_ready(name)
-                        node.heartbeat_file.touch()
+                        node.beat()
 
     def _tell_ready(self, name: str) -> None:
         """What a kubelet tells of its node, or the API of a node that it does not hear of."""
@@ -137,18 +137,18 @@ class LabKubelet(Kubelet):
 
     def _node(self, name: str) -> dict[str, Any]:
         made = super()._node(name)
-        system = os.uname()
+        node = self._nodes[name]
         made["status"]["nodeInfo"] = {
             "machineID": name,
             "systemUUID": name,
-            "bootID": f"{name}-{self._nodes[name].boots}",
-            "kernelVersion": system.release,
+            "bootID": f"{name}-{node.boots}",
+            "kernelVersion": node.kernel_release,
             "osImage": "lab",
             "containerRuntimeVersion": "lab://1",
             "kubeletVersion": "v1.20.2",
             "kubeProxyVersion": "v1.20.2",
             "operatingSystem": "linux",
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, ""),
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, ""),
         }
         return made
 

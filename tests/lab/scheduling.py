@@ -23,17 +23,25 @@ def choose_node(pod: Held, nodes: Sequence[Held], pods: Sequence[Held]) -> str |
     """The node for a pod that has none; None where there is none, or nobody owns the pod.
 
     A DaemonSet's pod goes where it is meant to; any other to the node with the fewest ``pods`` of
-    those that are Ready and not cordoned, and that its nodeSelector selects.
+    its owner, then of all, of those that are Ready and not cordoned, and that its nodeSelector
+    selects.
     """
     names = [node["metadata"]["name"] for node in nodes]
     if meant := meant_for(pod):
         return meant if meant in names else None
-    if not owner(pod):
+    owned_by = owner(pod)
+    if not owned_by:
         return None
     selected = by_selector({"matchLabels": pod["spec"].get("nodeSelector")})
     free = [node["metadata"]["name"] for node in nodes if _takes_pods(node) and selected(node)]
-    held = [each["spec"].get("nodeName") for each in pods if not terminates(each)]
-    return min(free, key=held.count, default=None)
+    stay = [each for each in pods if not terminates(each)]
+    held = [each["spec"].get("nodeName") for each in stay]
+    siblings = [each["spec"].get("nodeName") for each in stay if owner(each) == owned_by]
+
+    def load(node: str) -> tuple[int, int]:
+        return siblings.count(node), held.count(node)
+
+    return min(free, key=load, default=None)
 
 
 def _takes_pods(node: Held) -> bool:

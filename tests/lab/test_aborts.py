@@ -1,0 +1,230 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of upgrade.yml that end in the middle, and the run after them, which goes on there."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import Playbook
+from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
+    FINALIZER,
+    FIXED,
+    Rollout,
+    new_rollout,
+)
+
+pytestmark = pytest.mark.timeout(500)
+
+OLD = "v3.28.1"
+#: What shows that a run waits for the Lease of one that ended without a word.
+WATCHES = "watching whether that is alive"
+
+
+@contextmanager
+def kubelets_paused(lab: Rollout) -> Iterator[None]:
+    """No pod ends and none begins."""
+    lab.cluster.kubelet.paused.set()
+    try:
+        yield
+    finally:
+        lab.cluster.kubelet.paused.clear()
+
+
+def must_have_stopped(
+    lab: Rollout, code: int, told: str, at: str, *, unreachable: bool = False
+) -> None:
+    """A run stopped, at one node, which is cordoned; no endpoint is worse."""
+    assert code == (4 if unreachable else 2), told
+    report = lab.report()
+    assert (report["verdict"], report["stop"]["node"]) == ("stopped", at), report["stop"]
+    assert not lab.holder()
+    must_be_left_at(lab, at)
+
+
+def must_be_left_at(lab: Rollout, node: str) -> None:
+    assert node in lab.cordoned()
+    assert lab.strategy() == "OnDelete"
+    assert not lab.broken()
+
+
+# --- a budget -------------------------------------------------------------------------------------
+
+
+def test_a_budget_that_refuses_is_waited_for_until_the_deadline() -> None:
+    """It can't be met, which a user accepted; in the second run it is relaxed in mid-drain."""
+    with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
+        before = lab.programs()
+        demand(lab, 2)
+        accepted: dict[str, Any] = {"calico_bpf_overrides": ["budget_never_met"]}
+        code, told = lab.upgrade(drain_timeout=7, **accepted)
+        must_have_stopped(lab, code, told, "worker-1")
+        stop = lab.report()["stop"]
+        assert stop["phase"] == "drain"
+        assert "worker-1 is not empty after 7 s; evicted: 0 pods; still there:" in stop["message"]
+        left = web_pods(lab, "worker-1")
+        assert left
+        for name in left:
+            assert f"demo/{name}: refused by a budget: The disruption budget" in stop["message"]
+        assert "asked again every 5 s" in told
+        assert lab.states() == {"worker-1": "failed", "worker-2": "untouched"}
+        assert lab.cordoned() == {"worker-1"}
+        assert set(lab.versions().values()) == {OLD}
+        assert lab.programs() == before
+        playbook = lab.start(**accepted)
+        lab.seen(playbook, "refused by a budget")
+        demand(lab, 1)
+        code, told = playbook.wait()
+        assert code == 0, told
+        lab.must_be_complete()
+
+
+def demand(lab: Rollout, minimum: int) -> None:
+    """Have the budget of the web pods ask for so many, and be counted."""
+    client = lab.cluster.client
+    policy = client.do("GET", "/apis/policy")["preferredVersion"]["groupVersion"]
+    path = f"/apis/{policy}/namespaces/demo/poddisruptionbudgets/web"
+    held = client.do("PATCH", path, {"spec": {"minAvailable": minimum}})
+
+    def counted() -> bool:
+        seen = client.do("GET", path)["status"].get("observedGeneration")
+        return bool(seen == held["metadata"]["generation"])
+
+    lab.cluster.wait(counted, "the budget is counted")
+
+
+def web_pods(lab: Rollout, node: str) -> list[str]:
+    here = (pod for pod in lab.cluster.pods("demo") if pod["spec"].get("nodeName") == node)
+    return [name for pod in here if (name := pod["metadata"]["name"]).startswith("web-")]
+
+
+# --- a node that is lost --------------------------------------------------------------------------
+
+
+def test_no_node_is_touched_after_one_was_lost() -> None:
+    """It is lost in a batch of two while that is drained; then before its turn."""
+    with new_rollout("real", nodes=3, endpoints=1, version=OLD) as lab:
+        node, before = lab.cluster.node("worker-2"), lab.programs()
+        playbook = lab.start(calico_bpf_batches=[2, 1], drain_timeout=8)
+        with kubelets_paused(lab):
+            for name in ("worker-1", "worker-2"):
+                lab.seen(playbook, f"{name}: waiting for ")
+            node.kill()
+        code, told = playbook.wait()
+        must_have_stopped(lab, code, told, "worker-2")
+        assert "worker-2 (the node is NotReady: its kubelet can't end the pods)" in told
+        stop = lab.report()["stop"]
+        assert (stop["node"], stop["phase"]) == ("worker-2", "drain")
+        wanted = {"worker-1": "interrupted", "worker-2": "failed", "worker-3": "untouched"}
+        assert lab.states() == wanted
+        assert lab.cordoned() == {"worker-1", "worker-2"}
+        assert set(lab.versions().values()) == {OLD}
+        assert of(before, "worker-1", "worker-3").items() <= lab.programs().items()
+        come_back(lab, "worker-2")
+
+        playbook = lab.start()
+        lab.seen(playbook, "worker-1] verify: begun")
+        node.kill()
+        code, told = playbook.wait()
+        must_have_stopped(lab, code, told, "worker-2", unreachable=True)
+        assert "worker-2 became unreachable in this run" in told
+        wanted = {"worker-1": "done", "worker-2": "unreachable", "worker-3": "untouched"}
+        assert lab.states() == wanted
+        assert lab.cordoned() == {"worker-2"}
+        assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD, "worker-3": OLD}
+        assert of(before, "worker-3").items() <= lab.programs().items()
+        come_back(lab, "worker-2")
+
+        code, told = lab.upgrade()
+        assert code == 0, told
+        lab.must_be_complete()
+
+
+def of(programs: Mapping[tuple[str, str], Any], *nodes: str) -> dict[tuple[str, str], Any]:
+    return {place: held for place, held in programs.items() if place[0] in nodes}
+
+
+def come_back(lab: Rollout, name: str) -> None:
+    """Have a node start again, with all its pods."""
+    lab.cluster.node(name).start()
+    lab.cluster.wait(lab.cluster.all_ready, "all pods are Ready again")
+
+
+# --- a run that is broken off ---------------------------------------------------------------------
+
+
+def test_a_run_that_is_broken_off_is_gone_on_with() -> None:
+    """By ctrl-C and by SIGKILL, in mid-drain and while there is no Felix; the last has a rival."""
+    with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
+        before = lab.programs()
+        following: dict[str, Any] = {"node_upgrade_felix_timeout": 60}
+        run = break_off_in_mid_drain(lab, lab.start(), "worker-1", signal.SIGINT, **following)
+        assert lab.programs() == before
+        assert set(lab.versions().values()) == {OLD}
+        break_off_without_a_felix(lab, run, "worker-1", signal.SIGKILL)
+        assert lab.versions() == {"worker-1": "none", "worker-2": OLD}
+
+        run = break_off_in_mid_drain(lab, lab.start(), "worker-2", signal.SIGKILL, **following)
+        assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD}
+        break_off_without_a_felix(lab, run, "worker-2", signal.SIGINT)
+        assert lab.versions() == {"worker-1": FIXED, "worker-2": "none"}
+
+        run = lab.start()
+        lab.seen(run, "worker-2] drain: begun")
+        rival_is_refused(lab)
+        code, told = run.wait()
+        assert code == 0, told
+        lab.must_be_complete()
+
+
+def break_off_in_mid_drain(
+    lab: Rollout, run: Playbook, node: str, how: signal.Signals, **following: Any
+) -> Playbook:
+    """End a run while it waits for pods that don't end; the next one, which waits for its Lease.
+
+    If what was begun went on after the end, it would go on to renew that Lease.
+    """
+    lab.seen(run, f"{node}] drain: begun")
+    with kubelets_paused(lab):
+        lab.seen(run, f"{node}: waiting for ")
+        break_off(run, how)
+        must_be_left_at(lab, node)
+        following_run = lab.start(**following)
+        lab.seen(following_run, WATCHES)
+        lab.seen(following_run, f"{node}] drain: begun")
+    return following_run
+
+
+def break_off_without_a_felix(lab: Rollout, run: Playbook, name: str, how: signal.Signals) -> None:
+    """End a run while the old Felix, whose pod is stopped, is waited for."""
+    node = lab.cluster.node(name)
+    node.faults.linger = 3600
+    lab.seen(run, f"{name}] node_upgrade: begun")
+    lab.cluster.wait(lambda: lab.finalizers(name) == [FINALIZER], "the old pod is held")
+    break_off(run, how)
+    node.faults.linger = 0
+    lab.cluster.wait(lambda: not node.felix_processes(), "the old Felix ends")
+    must_be_left_at(lab, name)
+    assert lab.finalizers(name) == [FINALIZER]
+
+
+def break_off(run: Playbook, how: signal.Signals) -> None:
+    run.signal(how)
+    code, told = run.wait()
+    assert code == {signal.SIGINT: 99, signal.SIGKILL: -signal.SIGKILL}[how], told
+
+
+def rival_is_refused(lab: Rollout) -> None:
+    holder = lab.holder()
+    assert holder
+    code, told = lab.upgrade()
+    assert code == 2, told
+    assert "another rollout works on this cluster: Lease kube-system/calico-bpf-rollout" in told
+    assert f"is held by {holder}, since" in told
+    assert "nothing was changed" in told

@@ -1,0 +1,231 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong on a node or at the API while upgrade.yml runs, and what becomes of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import EmbeddedApi
+from ansible_collections.dataplane.calico_bpf.tests.lab.node import Node
+from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
+    FINALIZER,
+    FIXED,
+    Rollout,
+    new_rollout,
+)
+
+pytestmark = pytest.mark.timeout(400)
+
+OLD = "v3.28.1"
+#: Requests of each kind that a run makes: by our own actions, and by those of kubernetes.core.
+FAILING = (
+    ("POST", r"/selfsubjectaccessreviews$"),
+    ("GET", r"/leases/"),
+    ("PUT", r"/leases/"),
+    ("GET", r"/pods\?"),
+    ("POST", r"/eviction$"),
+    ("PATCH", r"/pods/calico-node-\w+$"),
+    ("DELETE", r"/pods/calico-node-\w+$"),
+    ("PATCH", r"/nodes/worker-1$"),
+)
+#: Between two tries at an API that fails.
+SOON: dict[str, Any] = {f"{role}_api_delay": 1 for role in ("drain", "node_upgrade", "resume")}
+
+
+def repaired(lab: Rollout, name: str, phase: str) -> list[str]:
+    """What was found, and repaired, at the endpoints of a node in a phase: the findings' codes."""
+    (node,) = [node for node in lab.report()["nodes"] if node["name"] == name]
+    (parity,) = [each["result"]["parity"] for each in node["phases"] if each["phase"] == phase]
+    assert parity["found"] == parity["repaired"]
+    return [found["code"] for each in parity["endpoints"] for found in each["findings"]]
+
+
+def must_have_stopped(lab: Rollout, code: int, told: str, at: str, phase: str, *says: str) -> None:
+    """A run stopped at one node, cordoned, for a reason that it gave; no endpoint is worse."""
+    assert code == 2, told
+    report = lab.report()
+    assert report["verdict"] == "stopped"
+    assert (report["stop"]["node"], report["stop"]["phase"]) == (at, phase), report["stop"]
+    for each in says:
+        assert each in report["stop"]["message"], report["stop"]["message"]
+        assert each in told
+    assert at in lab.cordoned()
+    assert lab.strategy() == "OnDelete"
+    assert not lab.holder()
+    assert not lab.broken()
+
+
+# --- the API --------------------------------------------------------------------------------------
+
+
+def test_an_api_that_fails_for_a_while_is_outlived() -> None:
+    """Meanwhile era C inherits a mismatch, which it would freeze: it is repaired before."""
+    with new_rollout("embedded", nodes=1, endpoints=1, version="v3.29.4") as lab:
+        api = lab.cluster.api
+        assert isinstance(api, EmbeddedApi)
+        (seeded,) = lab.cluster.seed_mismatch("worker-1")
+        assert lab.broken() == {"worker-1": {seeded}}
+        for method, path in FAILING:
+            for status in (429, 500):
+                api.faults.refuse(method, path, status)
+            api.faults.cut(method, path)
+        code, told = lab.upgrade(**SOON)
+        assert code == 0, told
+        assert not api.faults.unmet
+        lab.must_be_complete()
+        assert lab.report()["verdict"] == "completed"
+        assert repaired(lab, "worker-1", "qdisc_parity") == ["handle_mismatch"]
+
+
+# --- a Felix that is killed, with no grace, by our own deletion -----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("api", "version", "to", "accepted", "mismatch"),
+    [
+        ("real", OLD, FIXED, (), "priority_mismatch"),
+        ("embedded", "v3.29.3", "v3.29.4", ("known_bad_path",), "handle_mismatch"),
+    ],
+)
+def test_a_felix_that_dies_in_mid_pass_leaves_nothing_behind(
+    api: str, version: str, to: str, accepted: tuple[str, ...], mismatch: str
+) -> None:
+    """Between its hooks at one node, between its add and its delete at the other."""
+    with new_rollout(api, nodes=2, endpoints=1, version=version) as lab:
+        for name, point in (("worker-1", "between_hooks"), ("worker-2", "after_add")):
+            where = {"interface": "cali*", "hook": "ingress", "point": point}
+            lab.cluster.node(name).faults.killed_in_pass = where
+        code, told = lab.upgrade(version=to, calico_bpf_overrides=list(accepted))
+        assert code == 0, told
+        lab.must_be_complete(to)
+        # That is what the old Felix left, and no other was started before it was repaired.
+        assert repaired(lab, "worker-1", "node_upgrade") == [mismatch]
+        assert repaired(lab, "worker-2", "node_upgrade") == ["duplicate_program"]
+
+
+# --- never two Felixes ----------------------------------------------------------------------------
+
+
+class Felixes(threading.Thread):
+    """Counts the Felixes of some nodes all the time."""
+
+    def __init__(self, *nodes: Node) -> None:
+        super().__init__(name="felixes")
+        self._nodes = nodes
+        self._over = threading.Event()
+        self.looks = 0
+        self.most = 0
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            for node in self._nodes:
+                self.most = max(self.most, len(node.felix_processes()))
+            self.looks += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+@contextmanager
+def never_two_felixes(lab: Rollout) -> Iterator[None]:
+    counting = Felixes(*lab.cluster.nodes.values())
+    counting.start()
+    try:
+        yield
+    finally:
+        counting.stop()
+    assert counting.looks > 100
+    assert counting.most == 1
+
+
+def test_there_are_never_two_felixes_on_a_node() -> None:
+    """One outlives its pod; the next works on although its runtime says that it is gone."""
+    with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
+        first, second = lab.cluster.nodes.values()
+        first.faults.linger = 3600
+        with never_two_felixes(lab):
+            refuses_a_second(lab, first, "worker-1")
+            assert lab.versions() == {"worker-1": "none", "worker-2": OLD}
+            first.faults.linger = 0
+            lab.cluster.wait(lambda: not first.felix_processes(), "the old one ends")
+            second.faults.runtime_loses_felix = True
+            refuses_a_second(lab, second, "worker-2")
+            second.faults.runtime_loses_felix = False
+            second.exec("kill", "-9", *map(str, second.felix_processes()))
+            code, told = lab.upgrade()
+        assert code == 0, told
+        lab.must_be_complete()
+
+
+def refuses_a_second(lab: Rollout, node: Node, name: str) -> None:
+    (old,) = node.felix_processes()
+    says = (f"its Felix (process {old}) still works on {name}", f"the finalizer {FINALIZER} holds")
+    code, told = lab.upgrade(node_upgrade_felix_timeout=3)
+    must_have_stopped(lab, code, told, name, "node_upgrade", *says)
+    assert lab.cordoned() == {name}
+    assert lab.finalizers(name) == [FINALIZER]
+    assert node.felix_processes() == [old]
+
+
+# --- a new Felix that is not well -----------------------------------------------------------------
+
+
+def test_a_canary_that_never_gets_ready_is_rolled_back() -> None:
+    with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
+        canary, before = lab.cluster.node("worker-1"), lab.programs()
+        canary.faults.felix(never_ready=True)
+        code, told = lab.upgrade(reattach_patience=4, reattach_timeout=4)
+        must_have_stopped(lab, code, told, "worker-1", "reattach", "not Ready within 4 s")
+        assert "run rollback.yml" in told
+        assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD}
+        assert lab.cordoned() == {"worker-1"}
+        assert lab.states() == {"worker-1": "failed", "worker-2": "untouched"}
+        assert lab.programs() == before
+        rollback = lab.start_rollback()
+        lab.cluster.wait(lambda: lab.versions()["worker-1"] == OLD, "the former revision is back")
+        canary.faults.felix()
+        code, told = rollback.wait()
+        assert code == 0, told
+        lab.must_be_complete(OLD)
+        of_the_other = {place: held for place, held in before.items() if place[0] == "worker-2"}
+        assert of_the_other.items() <= lab.programs().items()
+
+
+def test_a_node_that_does_not_verify_stops_its_batch() -> None:
+    """Dirty for ever; then with re-attachments that never end, and a pile of ``tc``."""
+    with new_rollout("embedded", nodes=3, endpoints=1, version=OLD, heartbeat=0.5) as lab:
+        bad = lab.cluster.node("worker-2")
+        pairs: dict[str, Any] = {"calico_bpf_batches": [2, 1]}
+        bad.faults.felix(dirty=["cali*"])
+        code, told = lab.upgrade(reattach_patience=5, reattach_timeout=5, **pairs)
+        says = "not Ready within 5 s", "leaving it dirty"
+        must_have_stopped(lab, code, told, "worker-2", "reattach", *says)
+        must_have_left_the_others(lab)
+        bad.faults.felix(churn=True, hold_tc=6)
+        code, told = lab.upgrade(**pairs)
+        says = "worker-2 does not verify: tc processes: at most ", "(wanted: up to 4). churn: "
+        must_have_stopped(lab, code, told, "worker-2", "verify", *says)
+        must_have_left_the_others(lab)
+        bad.faults.felix()
+        code, told = lab.upgrade(**pairs)
+        assert code == 0, told
+        lab.must_be_complete()
+
+
+def must_have_left_the_others(lab: Rollout) -> None:
+    """The one of its batch is left as it is, and not said to have failed; the last is untouched."""
+    assert lab.states() == {
+        "worker-1": "interrupted",
+        "worker-2": "failed",
+        "worker-3": "untouched",
+    }
+    assert lab.cordoned() == {"worker-1", "worker-2"}
+    assert lab.versions() == {"worker-1": FIXED, "worker-2": FIXED, "worker-3": OLD}
