@@ -20,6 +20,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_ac
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
     LEASE_SPEC,
+    lasting,
     lease_of,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
@@ -45,7 +46,7 @@ class ActionModule(ControllerAction):
             return _result(lease.look(options["expected"]))
         held = lease.renew() if options["expected"] else lease.take()
         if options["hold_for"]:
-            kept = lease.hold(options["hold_for"])
+            kept = lease.hold(options["hold_for"], lasting())
             held = replace(held, record=kept.record)
         return _result(held)
 

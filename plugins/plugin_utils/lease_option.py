@@ -38,21 +38,30 @@ def lease_of(kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None]
     )
 
 
+def lasting() -> Callable[[], None]:
+    """What raises DataplaneError once the run has ended: a SIGKILL of it does not end its workers."""
+    run = os.getppid()
+
+    def last() -> None:
+        if os.getppid() != run:
+            raise DataplaneError("the run that this task was part of has ended; so does the task")
+
+    return last
+
+
 def keeper(
     kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None], check_mode: bool
 ) -> Callable[[], object]:
-    """What keeps the Lease of the option ``lease``, if one is given.
+    """What keeps the Lease of the option ``lease``, if one is given, as long as the run lasts.
 
-    In check mode nothing does: nobody took it, and nothing is done under it. It raises
-    ``DataplaneError`` where the run has ended, of which a SIGKILL tells its workers nothing.
+    In check mode nothing does: nobody took it, and nothing is done under it.
     """
     if check_mode or not options["lease"]:
         return not_held
-    lease, run = lease_of(kube, options["lease"], tell), os.getppid()
+    lease, last = lease_of(kube, options["lease"], tell), lasting()
 
     def keep() -> None:
-        if os.getppid() != run:
-            raise DataplaneError("the run that this task was part of has ended; so does the task")
+        last()
         lease.keep()
 
     return keep

@@ -200,11 +200,12 @@ class Lease:
         if due:
             self.renew()
 
-    def hold(self, seconds: float) -> Held:
-        """Keep it for so long; it is fresh then."""
+    def hold(self, seconds: float, last: Callable[[], object] = not_held) -> Held:
+        """Keep it for so long, or until ``last`` raises; it is fresh then."""
         progress = Progress(self._tell, self._clock)
         until = self._clock.now() + seconds
         while (left := until - self._clock.now()) > 0:
+            last()
             self.keep()
             progress.show(f"{self} is kept for {seconds:.0f} s")
             self._clock.sleep(min(1.0, left))
