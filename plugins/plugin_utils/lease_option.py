@@ -39,7 +39,7 @@ def lease_of(kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None]
 
 
 def lasting() -> Callable[[], None]:
-    """What raises DataplaneError once the run has ended: a SIGKILL of it does not end its workers."""
+    """What raises DataplaneError once the run has ended, if only by a SIGKILL."""
     run = os.getppid()
 
     def last() -> None:
