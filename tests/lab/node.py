@@ -269,16 +269,20 @@ class Node:
         return read_filters(self.exec("tc", "-json", "filter", "show", "dev", interface, hook))
 
     def felix_processes(self) -> list[int]:
-        """The Felixes, by their process ids in the node."""
-        found = []
+        """The Felixes, by their process ids in the node.
+
+        A child that is about to become a ``tc`` is its parent's twin until then, and is none.
+        """
+        parents = {}
         for entry in self.path("/proc").glob("[0-9]*"):
             try:
                 argv = (entry / "cmdline").read_bytes().split(b"\0")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue  # it just ended
             if os.path.basename(argv[0]) == b"calico-node" and b"-felix" in argv[1:]:
-                found.append(int(entry.name))
-        return sorted(found)
+                parents[int(entry.name)] = parent
+        return sorted(pid for pid, parent in parents.items() if parent not in parents)
 
     # --- endpoints ----------------------------------------------------------------------------
 
