@@ -151,9 +151,7 @@ class Lab:
 
     def packets(self, program_id: int) -> int:
         """How many packets a program made from bpf/endpoint.c has met."""
-        maps = json.loads(run("bpftool", "-j", "prog", "show", "id", str(program_id)))["map_ids"]
-        values = json.loads(run("bpftool", "-j", "map", "dump", "id", str(maps[0])))
-        return sum(int(v["value"]) for v in values[0]["formatted"]["values"])
+        return packets_met(program_id)
 
     # --- the modules --------------------------------------------------------------------------
 
@@ -169,6 +167,13 @@ class Lab:
         """``run_modules`` on this namespace."""
         here = {case: {"netns": self.netns, **options} for case, options in cases.items()}
         return run_modules(module, here, **how)
+
+
+def packets_met(program_id: int) -> int:
+    """How many packets a program made from bpf/endpoint.c has met, wherever it is attached."""
+    maps = json.loads(run("bpftool", "-j", "prog", "show", "id", str(program_id)))["map_ids"]
+    values = json.loads(run("bpftool", "-j", "map", "dump", "id", str(maps[0])))
+    return sum(int(v["value"]) for v in values[0]["formatted"]["values"])
 
 
 def read_filters(text: str) -> list[Filter]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.tests.felix import tcx
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
-from ansible_collections.dataplane.calico_bpf.tests.felix.tcx import PINS as PINS
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+
+PINS = tcx.PINS
 
 
 def attach(lab: Lab, interface: str, hook: str, program: str) -> Path:

@@ -14,7 +14,7 @@ import mmap
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,16 +76,23 @@ class Stream:
     """Packets from one namespace to another through one hook; at first it is paused."""
 
     def __init__(
-        self, binary: Path, folder: Path, sender: str, receiver: str, address: str, port: int
+        self,
+        binary: Path,
+        folder: Path,
+        sender: Sequence[str],
+        receiver: Sequence[str],
+        address: str,
+        port: int,
     ) -> None:
+        """``sender`` and ``receiver``: the words that run a command there."""
         self._sending, self._receiving = Board(folder / f"s{port}"), Board(folder / f"r{port}")
         self._sending.order(Board.PAUSE)
         self._processes: list[subprocess.Popen[bytes]] = []
-        for verb, netns, board in (
+        for verb, inside, board in (
             ("receive", receiver, self._receiving),
             ("send", sender, self._sending),
         ):
-            words = ["nsenter", f"--net=/run/netns/{netns}", str(binary), verb, str(board.path)]
+            words = [*inside, str(binary), verb, str(board.path)]
             self._processes.append(subprocess.Popen([*words, address, str(port)]))
             until(lambda board=board: board.get("ready") == 1, f"udp {verb} is ready")  # type: ignore[misc]
 
@@ -139,9 +146,11 @@ def streams(lab: Lab, interface: str) -> Iterator[dict[str, Stream]]:
     try:
         with TemporaryDirectory() as folder, ExitStack() as closing:
             _wire(lab, interface, pod, host, guest)
+            binary, here = udp_binary(lab.objects), Path(folder)
+            node, inside = _in(lab.netns), _in(pod)
             made = {
-                "ingress": Stream(_udp(lab), Path(folder), pod, lab.netns, host, 7000 + index),
-                "egress": Stream(_udp(lab), Path(folder), lab.netns, pod, guest, 8000 + index),
+                "ingress": Stream(binary, here, inside, node, host, 7000 + index),
+                "egress": Stream(binary, here, node, inside, guest, 8000 + index),
             }
             for stream in made.values():
                 closing.callback(stream.close)
@@ -168,8 +177,13 @@ def _wire(lab: Lab, interface: str, pod: str, host: str, guest: str) -> None:
         run(*ip, "neigh", "add", other, *permanent)
 
 
-def _udp(lab: Lab) -> Path:
-    binary = lab.objects / "udp"
+def _in(netns: str) -> list[str]:
+    return ["nsenter", f"--net=/run/netns/{netns}"]
+
+
+def udp_binary(folder: Path) -> Path:
+    """udp.c, compiled there once."""
+    binary = folder / "udp"
     if not binary.exists():
         source = str(Path(__file__).with_name("udp.c"))
         run("gcc", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", str(binary))
