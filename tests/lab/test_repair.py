@@ -73,7 +73,7 @@ def play(rollout: Rollout, name: str, *args: str, **extra: Any) -> tuple[int, st
 def stays_dirty(rollout: Rollout, node: Node, interface: str) -> None:
     """From the next heartbeat on, whatever Felix does."""
     node.heartbeat_file.touch()
-    rollout.cluster.wait(lambda: rollout.cluster.dirty(), "Felix noticed")
+    rollout.cluster.wait(rollout.cluster.dirty, "Felix noticed")
     time.sleep(3 * RETRY)
     assert rollout.cluster.dirty() == {node.name: [interface]}
 

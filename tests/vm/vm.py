@@ -163,7 +163,9 @@ class Vm(Node):
             where = shlex.quote(str(into))
             unpack = f"mkdir -p {where} && tar -x --no-same-owner -C {where}"
             run_in = self.words("sh", "-c", unpack)
-            done = subprocess.run(run_in, stdin=packing.stdout, capture_output=True, text=True)
+            done = subprocess.run(
+                run_in, stdin=packing.stdout, capture_output=True, text=True, check=False
+            )
         if done.returncode or packing.returncode:
             raise RuntimeError(f"{self.name}: copying {', '.join(names)}: {done.stderr}")
 
