@@ -12,22 +12,25 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/$(COLLECTIONS)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
+# Said, or it warns that they are not under extensions.
+export MOLECULE_GLOB := molecule/*/molecule.yml
 
-.PHONY: help setup test lint format types sanity unit integration lab control-plane demo bench
-.PHONY: lab-up lab-down build clean
+.PHONY: help setup test lint format types sanity unit integration lab control-plane demo
+.PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms build clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
 
 setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missing
 
-test: lint types unit integration lab sanity  ## everything that must pass
+test: lint types unit integration lab molecule-default sanity  ## everything that must pass
 
 lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugins
 	ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck .ci/run tests/*.sh tests/lab/*.sh
+	shellcheck .ci/run tests/*.sh tests/lab/*.sh tests/vm/*.sh tests/vm/image/*.sh \
+		molecule/default/files/*.sh
 	vermin --no-tips --violations -t=3.9- plugins
 
 format: $(READY)  ## let ruff put the style right
@@ -48,13 +51,16 @@ integration: $(READY)  ## tests on the running kernel, as root
 	pytest tests/integration
 
 lab: $(READY) control-plane  ## tests of the embedded lab: its Kubernetes API, and the real one
-	CI=1 pytest tests/lab
+	CI=1 pytest -n 3 --dist loadfile tests/lab
 
 control-plane:  ## the real Kubernetes API for the tests, built once and cached
 	tests/lab/build_control_plane.sh
 
-demo: $(READY)  ## see the fault and its repair, as root
+demo: $(READY)  ## see a cluster upgraded node by node while traffic flows, as root
 	python tests/demo
+
+demo-modules: $(READY)  ## see the fault and what the modules do about it, as root
+	python tests/demo/modules.py
 
 lab-up: $(READY)  ## a lab that stays, as root; LAB="--nodes 5 --broken 3"
 	python tests/lab up $(LAB)
@@ -62,8 +68,20 @@ lab-up: $(READY)  ## a lab that stays, as root; LAB="--nodes 5 --broken 3"
 lab-down: $(READY)  ## end it
 	python tests/lab down
 
-bench: $(READY)  ## how long things take, as root
+bench: $(READY)  ## how long things take, on a node and in a rollout, as root
 	python tests/bench
+	python tests/bench/rollout.py
+
+molecule: $(READY)  ## the playbooks on labs, from create to destroy, as root
+	trap 'molecule destroy --all --exclude vms' INT TERM; molecule test --all --exclude vms
+
+molecule-default: $(READY)  ## of these the upgrade alone
+	trap 'molecule destroy' INT TERM; molecule test
+
+molecule-vms: $(READY)  ## the upgrade on virtual machines with kernels of their own, as root
+	tests/vm/setup.sh
+	molecule test --scenario-name vms
+	pytest tests/vm
 
 build: $(READY)  ## the tarball that ships
 	ansible-galaxy collection build --force --output-path .build

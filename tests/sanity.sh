@@ -11,23 +11,40 @@ trap 'rm -rf "$apart"' EXIT
 unset PYTHONPATH
 
 antsibull-changelog lint
-ansible-lint
 
 ansible-galaxy collection build --output-path "$apart"
 export ANSIBLE_COLLECTIONS_PATH=$apart
+# What Galaxy would bring comes with the PyPI package ansible. A copy: where it is, git ignores it.
+site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+mkdir "$apart/ansible_collections"
+cp -r "$site/ansible_collections/kubernetes" "$apart/ansible_collections/"
 ansible-galaxy collection install --offline -p "$apart" "$apart"/*.tar.gz
+
+# Finds our modules and roles where they are installed.
+ansible-lint
+
 cd "$apart/ansible_collections/dataplane/calico_bpf"
 
-echo 'ansible-doc: every module is listed and renders'
-listed=$(ansible-doc -t module -l dataplane.calico_bpf | awk '{ print $1 }' | sort)
-written=$(find "$checkout/plugins/modules" -name '*.py' -printf 'dataplane.calico_bpf.%f\n' |
-    sed 's/\.py$//' | sort)
-diff <(echo "$written") <(echo "$listed")
-for module in $listed; do
-    ansible-doc -t module "$module" >/dev/null
+echo 'ansible-doc: all there is is listed and renders'
+written() {
+    (cd "$checkout" && "$@" -printf 'dataplane.calico_bpf.%f\n') | sed -E 's/\.(py|yml)$//' | sort
+}
+listed() {
+    ansible-doc -t "$1" --list --json dataplane.calico_bpf |
+        python -c 'import json, sys; print(*sorted(json.load(sys.stdin)), sep="\n")'
+}
+diff <(written find plugins/modules -name '*.py') <(listed module)
+diff <(written find plugins/filter -name '*.yml') <(listed filter)
+diff <(written find roles -mindepth 1 -maxdepth 1) <(listed role)
+for kind in module filter role; do
+    listed "$kind" | xargs ansible-doc -t "$kind" >/dev/null
+done
+for playbook in "$checkout"/playbooks/*.yml; do
+    ansible-playbook --syntax-check -i localhost, "dataplane.calico_bpf.$(basename "$playbook" .yml)"
 done
 
-antsibull-docs lint-collection-docs --plugin-docs .
+# With kubernetes.core, some of whose documentation is in ours.
+antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
 
 # ansible-test fetches this script to put pip into its environments; the one of the standard
 # library does as well, and also where the network has nothing but a package index.

@@ -425,12 +425,12 @@ def test_a_run_that_is_stopped_twice_goes_on_where_it_was() -> None:
 
 def the_window_closes(run: Rollout) -> str:
     """While the first node is at work, which is held up for it; what it says."""
-    too_late = datetime.now(timezone.utc) + timedelta(seconds=25)
+    too_late = datetime.now(timezone.utc) + timedelta(seconds=70)
     end = (too_late + timedelta(minutes=2)).replace(second=0, microsecond=0)
     duration = int((end - too_late).total_seconds())
     playbook = run.start(calico_bpf_window=until(end), calico_bpf_node_duration=duration)
     with held_up(run, playbook, "[node 1/3 worker-1] drain: begun"):
-        run.cluster.wait(lambda: datetime.now(timezone.utc) > too_late, "the time is short")
+        run.cluster.wait(lambda: datetime.now(timezone.utc) > too_late, "the time is short", 120)
     code, told = playbook.wait()
     assert code == 2, told
     assert "No other node was touched after that; the DaemonSet is left at OnDelete" in told

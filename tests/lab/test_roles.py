@@ -120,7 +120,7 @@ def test_a_node_is_upgraded_by_hand_and_the_former_revision_put_back(tmp_path: P
         verifies(hand)
         good(hand.example("resume"))
         assert not rollout.cordoned()
-        assert (hand.note("cordoned-by"), hand.note("verified")) == (None, "")
+        assert (hand.note("cordoned-by"), hand.note("verified")) == (None, None)
         good(hand.entry("node_upgrade", "finish"))
         rollout.must_be_complete()
         puts_back(hand)
