@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,8 @@ class Node:
             init.stdin.close()
             init.stdout.close()
             if pid and init.poll() is None:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # its input has just ended, and so may it have
+                    os.kill(pid, signal.SIGKILL)
             else:
                 init.kill()
             init.wait()  # which is when all that was in the node is gone

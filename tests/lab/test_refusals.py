@@ -428,7 +428,11 @@ def the_window_closes(run: Rollout) -> str:
     too_late = datetime.now(timezone.utc) + timedelta(seconds=70)
     end = (too_late + timedelta(minutes=2)).replace(second=0, microsecond=0)
     duration = int((end - too_late).total_seconds())
-    playbook = run.start(calico_bpf_window=until(end), calico_bpf_node_duration=duration)
+    playbook = run.start(
+        calico_bpf_window=until(end),
+        calico_bpf_node_duration=duration,
+        drain_timeout=150,  # the drain is what is held up
+    )
     with held_up(run, playbook, "[node 1/3 worker-1] drain: begun"):
         run.cluster.wait(lambda: datetime.now(timezone.utc) > too_late, "the time is short", 120)
     code, told = playbook.wait()
