@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.tests.integration import lab as labs
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As whoever is started in the background has it; what tests start would ignore a ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

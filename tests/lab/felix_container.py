@@ -109,9 +109,10 @@ class FelixContainer:
         }
 
     def _probe(self) -> None:
-        """Ask for its readiness, in a thread of its own."""
-        with suppress(Refusal), self._node.felix_health() as address:
-            while not self._stopped.wait(_PROBE_EVERY):
+        """Ask for its readiness, in a thread of its own, while the node is up that it began on."""
+        node = self._node
+        with suppress(Refusal), node.felix_health() as address:
+            while node.alive and node.boots == self.boot and not self._stopped.wait(_PROBE_EVERY):
                 self._is_ready = _answers_ready(address)
 
     # --- its end ------------------------------------------------------------------------------

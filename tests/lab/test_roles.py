@@ -44,6 +44,14 @@ WRONG = {
     "resume": ("resume_api_retries", "many"),
     "verify": ("verify_window", "wide"),
 }
+#: Takes connections, and says when it begins to. http.server would first ask the DNS for its name.
+_SERVER = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 8099))
+print("listening", flush=True)
+while True:
+    server.accept()[0].close()
+"""
 
 
 class ByHand:
@@ -177,10 +185,11 @@ def verifies(hand: ByHand) -> None:
 def served_by(node: Node) -> Iterator[str]:
     """The address of something in the node that a pod of it can reach, at port 8099."""
     node.exec("ip", "address", "add", "10.66.0.1/32", "dev", "lo")
-    words = node.words(sys.executable, "-m", "http.server", "8099", "--bind", "10.66.0.1")
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(words, cwd="/", stdout=quiet, stderr=quiet) as server:
+    words = node.words(sys.executable, "-c", _SERVER, "10.66.0.1")
+    with subprocess.Popen(words, cwd="/", stdout=subprocess.PIPE) as server:
         try:
+            assert server.stdout
+            server.stdout.readline()
             yield "10.66.0.1"
         finally:
             server.terminate()
