@@ -19,6 +19,8 @@ class _Fault:
     method: str
     path: re.Pattern[str]
     left: int
+    #: So many that it would meet pass before.
+    spare: int = 0
     #: 0 for no answer at all.
     status: int = 0
     after: int = 0
@@ -34,9 +36,14 @@ class Faults:
         self._lock = threading.Lock()
         self._ordered: list[_Fault] = []
 
-    def refuse(self, method: str, path: str, status: int, times: int = 1) -> None:
-        """Answer ``status``, and do nothing, to requests whose path a regular expression finds."""
-        self._order(_Fault(method, re.compile(path), times, status=status))
+    def refuse(
+        self, method: str, path: str, status: int, times: int = 1, *, spare: int = 0
+    ) -> None:
+        """Answer ``status``, and do nothing, to requests whose path a regular expression finds.
+
+        The first ``spare`` of them are let pass.
+        """
+        self._order(_Fault(method, re.compile(path), times, spare, status=status))
 
     def cut(self, method: str, path: str, times: int = 1) -> None:
         """Break the connection of requests whose path a regular expression finds, unanswered."""
@@ -76,6 +83,9 @@ class Faults:
     def _take(self, meets: Callable[[_Fault], bool]) -> _Fault | None:
         with self._lock:
             fault = next(filter(meets, self._ordered), None)
+            if fault and fault.spare:
+                fault.spare -= 1
+                return None
             if fault:
                 fault.left -= 1
             return fault

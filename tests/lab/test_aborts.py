@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -215,8 +216,13 @@ def break_off_without_a_felix(lab: Rollout, run: Playbook, name: str, how: signa
 
 
 def break_off(run: Playbook, how: signal.Signals) -> None:
+    """A ctrl-C that hits Python in a finalizer is lost: as a person does, it is given again."""
     run.signal(how)
-    code, told = run.wait()
+    try:
+        run.process.wait(20)
+    except subprocess.TimeoutExpired:
+        run.signal(how)
+    code, told = run.wait(60)
     assert code == {signal.SIGINT: 99, signal.SIGKILL: -signal.SIGKILL}[how], told
 
 

@@ -84,6 +84,38 @@ def test_an_api_that_fails_for_a_while_is_outlived() -> None:
         assert repaired(lab, "worker-1", "qdisc_parity") == ["handle_mismatch"]
 
 
+def test_a_new_version_that_does_not_get_in_stops_the_run() -> None:
+    """The API refuses to switch the DaemonSet to OnDelete; then what comes after that."""
+    with new_rollout("embedded", nodes=2, endpoints=1, version=OLD) as lab:
+        before = lab.programs()
+        is_refused(lab, 0, "RollingUpdate", "may be at OnDelete already, or not: look at its")
+        is_refused(lab, 1, "OnDelete", "is left at OnDelete, so that none is replaced behind your")
+        assert lab.programs() == before
+        code, told = lab.upgrade()
+        assert code == 0, told
+        lab.must_be_complete()
+
+
+def is_refused(lab: Rollout, spare: int, strategy: str, says: str) -> None:
+    """The patches of the DaemonSet, but for the first few; no node is touched."""
+    api = lab.cluster.api
+    assert isinstance(api, EmbeddedApi)
+    tries: dict[str, Any] = {"node_upgrade_api_retries": 1, "node_upgrade_api_delay": 0.1}
+    api.faults.refuse("PATCH", r"/daemonsets/calico-node$", 500, times=2, spare=spare)
+    code, told = lab.upgrade(**tries)
+    assert code == 2, told
+    assert not api.faults.unmet
+    assert "The new version did not get into the DaemonSet" in told
+    assert f"No node was touched; the DaemonSet {says}" in " ".join(told.split())
+    report = lab.report()
+    assert report["verdict"] == "stopped"
+    assert "ordered: Internal Server Error" in report["stop"]["message"]
+    assert lab.states() == {"worker-1": "untouched", "worker-2": "untouched"}
+    assert (lab.strategy(), lab.cluster.version()) == (strategy, OLD)
+    assert not lab.cordoned()
+    assert not lab.holder()
+
+
 # --- a Felix that is killed, with no grace, by our own deletion -----------------------------------
 
 

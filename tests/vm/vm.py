@@ -31,9 +31,10 @@ _BOOT_LIMIT = 600.0
 _SSH_FAILED = 255
 #: Whatever happens to us, QEMU and SSH do not stay.
 _WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-_INSIDE = Path("/var/lib/lab")
+#: The lab's folder in the node, which has the collection under ``code``.
+INSIDE = Path("/var/lib/lab")
 _CODE = ("felix", "lab/standin", "lab/seed.py")
-_PYTHON = ("env", f"PYTHONPATH={_INSIDE / 'code'}", "python3", "-m")
+_PYTHON = ("env", f"PYTHONPATH={INSIDE / 'code'}", "python3", "-m")
 _APPEND = (
     "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 quiet mitigations=off nokaslr tsc=reliable"
     " no_timer_check audit=0 systemd.journald.forward_to_console=1"
@@ -150,12 +151,16 @@ class Vm(Node):
         """What the node's Felixes are made of."""
         collections = CHECKOUT / ".build/collections"
         tests = Path("ansible_collections/dataplane/calico_bpf/tests")
-        self._unpack(collections, _INSIDE / "code", *(str(tests / each) for each in _CODE))
+        self.copy_in(collections, INSIDE / "code", *(str(tests / each) for each in _CODE))
         lab = self.folder.parent
-        self._unpack(lab, _INSIDE, *(each for each in ("objects",) if (lab / each).exists()))
+        self.copy_in(lab, INSIDE, *(each for each in ("objects",) if (lab / each).exists()))
         self._command("mkdir", "-p", str(self.inside(self.folder)))
 
-    def _unpack(self, folder: Path, into: Path, *names: str) -> None:
+    def copy_in(self, folder: Path, into: Path, *names: str) -> None:
+        """Copy what is named of a folder of this machine into one of the node.
+
+        :raises RuntimeError: with what was said.
+        """
         if not names:
             return
         words = ["tar", "-c", "--exclude=__pycache__", "-C", str(folder), *names]
@@ -208,7 +213,7 @@ class Vm(Node):
         return self._release
 
     def inside(self, file: Path) -> Path:
-        return _INSIDE / file.relative_to(self.folder.parent)
+        return INSIDE / file.relative_to(self.folder.parent)
 
     def words(self, *words: str) -> list[str]:
         return [*self._ssh_words(), "kubelet", shlex.join(words)]
