@@ -16,14 +16,15 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .PHONY: help setup test lint format types sanity unit integration lab control-plane demo
-.PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms build clean
+.PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm guests build
+.PHONY: clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
 
 setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missing
 
-test: lint types unit integration lab molecule-default sanity  ## everything that must pass
+test: lint types unit integration lab molecule molecule-vms sanity  ## everything that must pass
 
 lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugins
 	ruff check .
@@ -72,16 +73,21 @@ bench: $(READY)  ## how long things take, on a node and in a rollout, as root
 	python tests/bench
 	python tests/bench/rollout.py
 
-molecule: $(READY)  ## the playbooks on labs, from create to destroy, as root
+molecule: $(READY) guests  ## the playbooks on labs, the prerequisites on bare trees, as root
 	trap 'molecule destroy --all --exclude vms' INT TERM; molecule test --all --exclude vms
 
 molecule-default: $(READY)  ## of these the upgrade alone
 	trap 'molecule destroy' INT TERM; molecule test
 
-molecule-vms: $(READY)  ## the upgrade on virtual machines with kernels of their own, as root
-	tests/vm/setup.sh
-	molecule test --scenario-name vms
+molecule-vms: $(READY) guests  ## the upgrade on virtual machines with kernels of their own, as root
+	trap 'molecule destroy --scenario-name vms' INT TERM; molecule test --scenario-name vms
+
+vm: $(READY) guests  ## tests on virtual machines: the core on each kernel, nodes that are lost, as root
 	pytest tests/vm
+
+guests:  # what makes trees and machines
+	tests/install_packages.sh e2fsprogs mmdebstrap openssh-client qemu-system-x86 qemu-utils \
+		util-linux
 
 build: $(READY)  ## the tarball that ships
 	ansible-galaxy collection build --force --output-path .build

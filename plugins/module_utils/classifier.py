@@ -47,7 +47,7 @@ def free_handle(filters: Attachments, priority: int) -> int:
 def auto_priority(filters: Attachments) -> int:
     """The priority that the kernel picks: 49152, or one below the first at or above 32768.
 
-    :raises Refused: ENOSPC where that first one is 32768 itself (older kernels: EINVAL).
+    :raises Refused: ENOSPC where that first one is 32768 itself (up to kernel 6.12 EINVAL).
     """
     used = [f.priority for f in filters if f.chain == 0 and f.priority >= _AUTO_SEARCH_FROM]
     if not used:

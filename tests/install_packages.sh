@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Installs what virtual nodes need on Debian 12, beside what tests/setup.sh does.
+# Installs those of the named packages of Debian that are missing: install_packages.sh PACKAGE ...
 set -euo pipefail
 
-packages=(e2fsprogs mmdebstrap openssh-client qemu-system-x86 qemu-utils util-linux)
-
 missing=()
-for package in "${packages[@]}"; do
+for package; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || true
     [[ $status == installed ]] || missing+=("$package")
 done
