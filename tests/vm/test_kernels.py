@@ -73,32 +73,16 @@ def nodes() -> Iterator[list[Vm]]:
 
 def run_suites(node: Vm) -> tuple[str, str]:
     """The kernel's release, and what pytest said last."""
-    node.copy_in(CHECKOUT / ".build/collections", INSIDE / "code", *map(str, parts()))
+    parts = ("plugins", "tests/conftest.py", "tests/felix", "tests/integration")
+    ours = [f"{_COLLECTION}/{part}" for part in parts]
+    node.copy_in(CHECKOUT / ".build/collections", INSIDE / "code", *ours)
     node.copy_in(Path(sysconfig.get_path("purelib")), INSIDE / "pytest", *_PYTEST)
-    tests = INSIDE / "code" / _COLLECTION / "tests"
-    environment = {
-        "PYTHONPATH": f"{INSIDE / 'code'}:{INSIDE / 'pytest'}",
-        COMPILED: str(INSIDE / "objects"),
-    }
-    words = ["env", *(f"{name}={value}" for name, value in environment.items())]
-    words += [
-        "python3",
-        "-m",
-        "pytest",
-        "-q",
-        "--durations=12",
-        "--import-mode=importlib",
-        "-p",
-        "no:cacheprovider",
-    ]
-    words += [f"--rootdir={tests}", *(f"--deselect={each}" for each in _LEFT_OUT)]
-    words += [str(tests / f"integration/test_{suite}.py") for suite in SUITES]
+    tests = f"{INSIDE}/code/{_COLLECTION}/tests"
+    words = [
+        "env", f"{COMPILED}={INSIDE}/objects", f"PYTHONPATH={INSIDE}/code:{INSIDE}/pytest",
+        "python3", "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider",
+        f"--rootdir={tests}", *(f"--deselect={each}" for each in _LEFT_OUT),
+        *(f"{tests}/integration/test_{suite}.py" for suite in SUITES),
+    ]  # fmt: skip
     said = node.exec("sh", "-c", '"$@" 2>&1', "sh", *words, check=False)
     return node.kernel_release, said
-
-
-def parts() -> list[Path]:
-    return [
-        Path(_COLLECTION, part)
-        for part in ("plugins", "tests/conftest.py", "tests/felix", "tests/integration")
-    ]

@@ -116,7 +116,8 @@ class Vm(Node):
             "-device", "virtio-rng-pci,rng=rng0",
             "-drive", f"file={overlay},if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap",
             "-device", "nvme,drive=disk,serial=root",
-            "-netdev", f"user,id=net,restrict=on{forwards}", "-device", "virtio-net-pci,netdev=net,romfile=",
+            "-netdev", f"user,id=net,restrict=on{forwards}",
+            "-device", "virtio-net-pci,netdev=net,romfile=",
         ]  # fmt: skip
 
     def start(self) -> None:
