@@ -16,15 +16,17 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .PHONY: help setup test lint format types sanity unit integration lab control-plane demo
-.PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm guests build
-.PHONY: clean
+.PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm kernels guests
+.PHONY: build clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
 
 setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missing
 
-test: lint types unit integration lab molecule molecule-vms sanity  ## everything that must pass
+test: lint types unit integration lab molecule molecule-vms vm sanity  ## everything that must pass
+# One machine of each kernel.
+test: export CALICO_BPF_VMS := 2
 
 lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugins
 	ruff check .
@@ -49,10 +51,10 @@ unit: $(READY)  ## tests without kernel or privilege
 	pytest tests/unit
 
 integration: $(READY)  ## tests on the running kernel, as root
-	pytest tests/integration
+	pytest -n 2 --dist worksteal tests/integration
 
 lab: $(READY) control-plane  ## tests of the embedded lab: its Kubernetes API, and the real one
-	CI=1 pytest -n 3 --dist loadfile tests/lab
+	CI=1 pytest -n 4 --dist worksteal tests/lab
 
 control-plane:  ## the real Kubernetes API for the tests, built once and cached
 	tests/lab/build_control_plane.sh
@@ -82,8 +84,11 @@ molecule-default: $(READY)  ## of these the upgrade alone
 molecule-vms: $(READY) guests  ## the upgrade on virtual machines with kernels of their own, as root
 	trap 'molecule destroy --scenario-name vms' INT TERM; molecule test --scenario-name vms
 
-vm: $(READY) guests  ## tests on virtual machines: the core on each kernel, nodes that are lost, as root
-	pytest tests/vm
+vm: $(READY) guests  ## tests with virtual machines: nodes that are lost, labs that are ended, as root
+	pytest --ignore tests/vm/test_kernels.py tests/vm
+
+kernels: $(READY) guests  ## the core's own tests within kernels 6.1 and 6.12, about ten minutes, as root
+	pytest tests/vm/test_kernels.py
 
 guests:  # what makes trees and machines
 	tests/install_packages.sh e2fsprogs mmdebstrap openssh-client qemu-system-x86 qemu-utils \
