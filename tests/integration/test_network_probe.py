@@ -71,6 +71,7 @@ def test_from_the_node_and_from_the_pod(lab: Lab, pod: str) -> None:
             {"host": NODE, "port": 80, "from_pod": "default/web-0"},
             {"host": NODE, "port": 81},
             {"url": f"{outside}/ill"},
+            timeout=30,
         )
     assert [each["ok"] for each in found] == [True, True, False, True, True, False, False]
     assert [each["status"] for each in found] == [200, 200, None, 200, None, None, 503]
@@ -78,7 +79,7 @@ def test_from_the_node_and_from_the_pod(lab: Lab, pod: str) -> None:
     assert found[2]["error"] == f"GET {inside}: Connection refused"
     assert found[5]["error"] == f"connect to {NODE} port 81: Connection refused"
     assert found[6]["error"] == f"GET {outside}/ill: HTTP 503 Service Unavailable"
-    assert all(0 < each["elapsed_ms"] < 1000 for each in found)
+    assert all(0 < each["elapsed_ms"] < 30_000 for each in found)
     assert [each["error"] is None for each in found] == [each["ok"] for each in found]
 
 
