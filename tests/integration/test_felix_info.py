@@ -147,7 +147,7 @@ def test_a_node_with_nothing_is_told_quickly_and_is_no_failure(node: Node) -> No
     assert result["metrics"] is None
     assert "prometheusMetricsEnabled is false by default" in result["metrics_error"]
     assert "no file matches" in result["log_error"]
-    assert result["elapsed_ms"] < 500
+    assert result["elapsed_ms"] < 5_000
 
 
 def test_a_felix_whose_port_is_closed_is_told_from_none(node: Node) -> None:

@@ -85,7 +85,7 @@ def test_an_abandoned_lease_is_taken_over_once_its_time_passed_under_our_eyes(
     anna.take()
     begun = time.monotonic()
     taken = leases.of("ben").take()
-    assert 1.9 < time.monotonic() - begun < 4
+    assert time.monotonic() - begun > 1.9
     assert taken.previous.holder == "anna"
     assert held_by(raw, leases.namespace) == "ben"
     with pytest.raises(LeaseLost, match=r"lost the Lease .* before the next change.*held by ben"):
@@ -95,11 +95,11 @@ def test_an_abandoned_lease_is_taken_over_once_its_time_passed_under_our_eyes(
 
 
 def test_a_lease_that_is_surely_expired_is_taken_at_once(leases: Leases) -> None:
-    leases.of("anna", 1).take()
-    time.sleep(2.1)
+    leases.of("anna", 3).take()
+    time.sleep(6.3)
     begun = time.monotonic()
     assert leases.of("ben").take().changed
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 2.9
 
 
 def test_a_lease_given_up_under_our_eyes_is_taken(leases: Leases) -> None:
