@@ -45,8 +45,8 @@ _INGRESS = 0xFFFFFFF2
 _PROTOCOLS = {"all": ETH_P_ALL, "ip": ETH_P_IP}
 #: A stranger that is no cls_bpf filter, and matches every packet.
 U32 = ("u32", "match", "u32", "0", "0", "classid", "1:1")
-#: Where no automatic priority is left; seen are EINVAL on 6.1 and 6.12, ENOSPC on 6.18.
 _RELEASE = tuple(map(int, os.uname().release.split(".")[:2]))
+#: Where no automatic priority is left; seen are EINVAL on 6.1 and 6.12, ENOSPC on 6.18.
 NO_PRIORITY_LEFT = errno.EINVAL if _RELEASE <= (6, 12) else errno.ENOSPC
 #: What tc says where there is nothing to delete; it keeps the errno to itself.
 _NOTHING_THERE = (

@@ -106,6 +106,7 @@ class LabCluster:
         words = [f"{sys.prefix}/bin/ansible-playbook", str(CHECKOUT / "playbooks" / name)]
         words += ["--extra-vars", json.dumps(dict(extra_vars or {})), *args]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", **self.environment}
+        environment["TMPDIR"] = str(self.folder)  # what kubernetes.core remembers of an API
         with log.open("wb") as out:
             process = subprocess.Popen(
                 words,

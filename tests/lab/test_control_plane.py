@@ -216,12 +216,16 @@ def test_nothing_outlives_a_parent_that_is_ended(end: signal.Signals, binaries: 
     words = [sys.executable, "-c", _HOLD]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as parent:
-        assert parent.stdout
-        folder = Path(parent.stdout.readline().strip())
-        assert folder.is_absolute()
-        processes = _processes(folder)
-        addresses = _addresses(processes)
-        parent.send_signal(end)
+        try:
+            assert parent.stdout
+            folder = Path(parent.stdout.readline().strip())
+            assert folder.is_absolute()
+            processes = _processes(folder)
+            addresses = _addresses(processes)
+            parent.send_signal(end)
+            parent.wait()
+        finally:
+            parent.kill()
     assert {"etcd", "kube-apiserver"} < set(processes.values())
     _until(lambda: not _processes(folder), "all processes are gone")
     _until(lambda: not addresses & set(_listeners()), "all ports are free")

@@ -85,7 +85,7 @@ def test_an_abandoned_lease_is_taken_over_once_its_time_passed_under_our_eyes(
     anna.take()
     begun = time.monotonic()
     taken = leases.of("ben").take()
-    assert time.monotonic() - begun > 1.9
+    assert 1.9 < time.monotonic() - begun < 20
     assert taken.previous.holder == "anna"
     assert held_by(raw, leases.namespace) == "ben"
     with pytest.raises(LeaseLost, match=r"lost the Lease .* before the next change.*held by ben"):

@@ -3,12 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The core on the kernels of nodes: its integration tests, run on virtual ones.
 
-The kernel's rules and Felix's passes are what every judgement and every repair rests on.
+The kernel's rules are what every judgement and every repair rests on.
 """
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,10 +46,7 @@ def test_the_core_on_each_kernel() -> None:
         told = dict(zip(SERIES, pool.map(run_suites, made), strict=True))
     for series, (release, output) in told.items():
         assert release.startswith(f"{series}.")
-        print(f"{release}: {output}", file=sys.stderr)
         assert " passed" in output
-        assert " failed" not in output
-        assert " error" not in output
 
 
 @contextmanager
@@ -72,7 +68,10 @@ def nodes() -> Iterator[list[Vm]]:
 
 
 def run_suites(node: Vm) -> tuple[str, str]:
-    """The kernel's release, and what pytest said last."""
+    """The kernel's release, and what pytest said.
+
+    :raises RuntimeError: a test failed, or none was found; with what pytest said.
+    """
     parts = ("plugins", "tests/conftest.py", "tests/felix", "tests/integration")
     ours = [f"{_COLLECTION}/{part}" for part in parts]
     node.copy_in(CHECKOUT / ".build/collections", INSIDE / "code", *ours)
@@ -84,5 +83,4 @@ def run_suites(node: Vm) -> tuple[str, str]:
         f"--rootdir={tests}", *(f"--deselect={each}" for each in _LEFT_OUT),
         *(f"{tests}/integration/test_{suite}.py" for suite in SUITES),
     ]  # fmt: skip
-    said = node.exec("sh", "-c", '"$@" 2>&1', "sh", *words, check=False)
-    return node.kernel_release, said
+    return node.kernel_release, node.exec(*words)
