@@ -42,10 +42,10 @@ QUICK: dict[str, Any] = {
     "calico_bpf_lease_duration": 8,
     "qdisc_parity_settle": 0.3,
     "verify_window": 2.5 * RETRY,
-    "reattach_patience": 8,
-    "reattach_timeout": 8,
-    "drain_timeout": 40,
-    "node_upgrade_felix_timeout": 5,
+    "reattach_patience": 30,
+    "reattach_timeout": 30,
+    "drain_timeout": 120,
+    "node_upgrade_felix_timeout": 20,
 }
 
 

@@ -29,7 +29,8 @@ def run_folder() -> Iterator[Path]:
         with held:
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with _alone():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers() -> None:

@@ -88,30 +88,56 @@ def test_a_new_version_that_does_not_get_in_stops_the_run() -> None:
     """The API refuses to switch the DaemonSet to OnDelete; then what comes after that."""
     with new_rollout("embedded", nodes=2, endpoints=1, version=OLD) as lab:
         before = lab.programs()
-        is_refused(lab, 0, "RollingUpdate", "may be at OnDelete already, or not: look at its")
-        is_refused(lab, 1, "OnDelete", "is left at OnDelete, so that none is replaced behind your")
+        not_staged = f"{FIXED} did not get into the DaemonSet", "No node was touched by this run"
+        patches_are_refused(lab, *not_staged, "may be at OnDelete already, or not: look at its")
+        assert (lab.strategy(), lab.cluster.version()) == ("RollingUpdate", OLD)
+        patches_are_refused(lab, *not_staged, "is left at OnDelete, so that none is", spare=1)
+        assert (lab.strategy(), lab.cluster.version()) == ("OnDelete", OLD)
+        assert lab.states() == {"worker-1": "untouched", "worker-2": "untouched"}
         assert lab.programs() == before
         code, told = lab.upgrade()
         assert code == 0, told
         lab.must_be_complete()
 
 
-def is_refused(lab: Rollout, spare: int, strategy: str, says: str) -> None:
-    """The patches of the DaemonSet, but for the first few; no node is touched."""
+def test_a_strategy_that_is_not_given_back_and_a_rollback_that_does_not_get_in() -> None:
+    """The API refuses either; each is told, and the same again completes it."""
+    with new_rollout("embedded", nodes=1, endpoints=1, version=OLD) as lab:
+        says = "did not get its update strategy back", "Every node is done; the DaemonSet may be"
+        patches_are_refused(lab, *says, spare=2)
+        assert (lab.strategy(), lab.versions()) == ("OnDelete", {"worker-1": FIXED})
+        code, told = lab.upgrade()
+        assert code == 0, told
+        assert lab.states() == {"worker-1": "skipped"}
+        lab.must_be_complete()
+
+        before = lab.programs()
+        says = f"{OLD} did not get into the DaemonSet", "No node was touched by this run"
+        patches_are_refused(lab, *says, spare=1, playbook="rollback.yml")
+        assert (lab.strategy(), lab.cluster.version()) == ("OnDelete", FIXED)
+        assert lab.states() == {"worker-1": "untouched"}
+        assert lab.programs() == before
+        code, told = lab.rollback()
+        assert code == 0, told
+        lab.must_be_complete(OLD)
+
+
+def patches_are_refused(
+    lab: Rollout, *says: str, spare: int = 0, playbook: str = "upgrade.yml"
+) -> None:
+    """The patches of the DaemonSet, but for the first few; the run is stopped, and says so."""
     api = lab.cluster.api
     assert isinstance(api, EmbeddedApi)
-    tries: dict[str, Any] = {"node_upgrade_api_retries": 1, "node_upgrade_api_delay": 0.1}
-    api.faults.refuse("PATCH", r"/daemonsets/calico-node$", 500, times=2, spare=spare)
-    code, told = lab.upgrade(**tries)
+    tries: dict[str, Any] = {"node_upgrade_api_retries": 4, "node_upgrade_api_delay": 1}
+    api.faults.refuse("PATCH", r"/daemonsets/calico-node$", 500, times=5, spare=spare)
+    code, told = (lab.upgrade if playbook == "upgrade.yml" else lab.rollback)(**tries)
     assert code == 2, told
-    assert not api.faults.unmet
-    assert "The new version did not get into the DaemonSet" in told
-    assert f"No node was touched; the DaemonSet {says}" in " ".join(told.split())
+    assert not api.faults.unmet, told
+    for each in says:
+        assert each in " ".join(told.split()), told
     report = lab.report()
     assert report["verdict"] == "stopped"
     assert "ordered: Internal Server Error" in report["stop"]["message"]
-    assert lab.states() == {"worker-1": "untouched", "worker-2": "untouched"}
-    assert (lab.strategy(), lab.cluster.version()) == (strategy, OLD)
     assert not lab.cordoned()
     assert not lab.holder()
 
@@ -237,8 +263,8 @@ def test_a_node_that_does_not_verify_stops_its_batch() -> None:
         bad = lab.cluster.node("worker-2")
         pairs: dict[str, Any] = {"calico_bpf_batches": [2, 1]}
         bad.faults.felix(dirty=["cali*"])
-        code, told = lab.upgrade(reattach_patience=5, reattach_timeout=5, **pairs)
-        says = "not Ready within 5 s", "leaving it dirty"
+        code, told = lab.upgrade(reattach_patience=10, reattach_timeout=10, **pairs)
+        says = "not Ready within 10 s", "leaving it dirty"
         must_have_stopped(lab, code, told, "worker-2", "reattach", *says)
         must_have_left_the_others(lab)
         bad.faults.felix(churn=True, hold_tc=6)

@@ -397,9 +397,9 @@ def test_never_ready(node: Node) -> None:
 
 def test_tc_processes_that_hang_go_with_it(node: Node) -> None:
     pod = node.start("v3.29.5", hold_tc=3)
-    until(lambda: len(_children(pod)) == 3, "held")
+    # Between its fork and its exec a child still bears its parent's name.
+    until(lambda: [_comm(pid) for pid in _children(pod)] == ["tc"] * 3, "held")
     held = _children(pod)
-    assert {Path(f"/proc/{pid}/comm").read_text() for pid in held} == {"tc\n"}
     pod.fault(hold_tc=1)
     until(lambda: len(_children(pod)) == 1, "let go")
     pod.kill()
@@ -411,9 +411,13 @@ def _children(pod: Pod) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+def _comm(pid: str) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def test_burn(node: Node) -> None:
     pod = node.ready("v3.29.5")
-    assert _cpu(pod, 1.0) < 0.1
+    until(lambda: _cpu(pod, 1.0) < 0.1, "started")
     pod.fault(burn=0.5)
     until(lambda: _cpu(pod, 1.0) > 0.2, "busy")
     pod.fault()
@@ -422,14 +426,15 @@ def test_burn(node: Node) -> None:
 
 def _cpu(pod: Pod, seconds: float) -> float:
     """Cores used."""
-
-    def used() -> float:
-        fields = Path(f"/proc/{pod.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    before = used()
+    before = _used(pod)
     time.sleep(seconds)
-    return (used() - before) / seconds
+    return (_used(pod) - before) / seconds
+
+
+def _used(pod: Pod) -> float:
+    """Seconds of user and system time."""
+    fields = Path(f"/proc/{pod.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -489,10 +494,15 @@ def test_its_first_line_and_its_name(node: Node) -> None:
 
 
 def test_it_starts_quickly(node: Node) -> None:
-    """User and system time, as others use the machine too."""
-    pod = node.ready("v3.29.1")
-    fields = (Path(f"/proc/{pod.process.pid}/stat").read_text().rpartition(")")[2]).split()
-    assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") < 0.3
+    """In user and system time, measured by a bare Python's: labs have many of it."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    bare = _children_used(os.times()) - _children_used(before)
+    assert _used(node.ready("v3.29.1")) < 40 * max(bare, 0.01)
+
+
+def _children_used(times: os.times_result) -> float:
+    return times.children_user + times.children_system
 
 
 @pytest.mark.parametrize(
