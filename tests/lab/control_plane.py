@@ -12,7 +12,6 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -23,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api, write_kubeconfig
+from ansible_collections.dataplane.calico_bpf.tests.lab.ports import HOST, free_ports
 
 NOT_FOUND = (
     "no folder holds kube-apiserver and etcd: neither CALICO_BPF_CONTROL_PLANE nor "
     "KUBEBUILDER_ASSETS is set, and none is cached or on PATH; `make control-plane` builds them"
 )
-_HOST = "127.0.0.1"
 _PATIENCE = 60.0
 #: Without nodelifecycle, which takes nodes whose lease nobody renews for lost.
 _CONTROLLERS = "daemonset,replicaset,disruption,garbagecollector,namespace,podgc"
@@ -106,7 +105,7 @@ class _Servers:
         self._stack = stack
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._key, self._certificate = folder / "key.pem", folder / "certificate.pem"
-        self._etcd_port, self._port, self._controllers_port = _free_ports(3)
+        self._etcd_port, self._port, self._controllers_port = free_ports(3)
 
     def start(self) -> ControlPlane:
         self._certify()
@@ -119,35 +118,35 @@ class _Servers:
         return ControlPlane(**vars(as_admin), nobody=self._api("nobody", nobody))
 
     def _api(self, user: str, token: str) -> Api:
-        url, trusted = f"https://{_HOST}:{self._port}", str(self._certificate)
+        url, trusted = f"https://{HOST}:{self._port}", str(self._certificate)
         kubeconfig = write_kubeconfig(self._folder / f"{user}.kubeconfig", url, token, trusted)
         has_controllers = (self._binaries / "kube-controller-manager").exists()
         return Api(url, token, trusted, kubeconfig, has_controllers)
 
     def _certify(self) -> None:
         """One key and certificate for all servers, and for the service accounts' tokens."""
-        subject = ["-subj", "/CN=calico-bpf-lab", "-addext", f"subjectAltName=IP:{_HOST}"]
+        subject = ["-subj", "/CN=calico-bpf-lab", "-addext", f"subjectAltName=IP:{HOST}"]
         files = ["-keyout", str(self._key), "-out", str(self._certificate)]
         words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files]
         subprocess.run(words, check=True, capture_output=True)
 
     def _serving(self, port: int) -> list[str]:
         return [
-            f"--bind-address={_HOST}",
+            f"--bind-address={HOST}",
             f"--secure-port={port}",
             f"--tls-cert-file={self._certificate}",
             f"--tls-private-key-file={self._key}",
         ]
 
     def _start_etcd(self) -> None:
-        url = f"http://{_HOST}:{self._etcd_port}"
+        url = f"http://{HOST}:{self._etcd_port}"
         self._spawn(
             "etcd",
             f"--data-dir={self._folder}/etcd",
             "--unsafe-no-fsync",
             f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}",
-            f"--listen-peer-urls=http://{_HOST}:0",  # any port: there are no peers
+            f"--listen-peer-urls=http://{HOST}:0",  # any port: there are no peers
         )
 
     def _start_apiserver(self, tokens: str) -> None:
@@ -156,8 +155,8 @@ class _Servers:
         self._spawn(
             "kube-apiserver",
             *self._serving(self._port),
-            f"--advertise-address={_HOST}",
-            f"--etcd-servers=http://{_HOST}:{self._etcd_port}",
+            f"--advertise-address={HOST}",
+            f"--etcd-servers=http://{HOST}:{self._etcd_port}",
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",
@@ -221,7 +220,7 @@ class _Servers:
 
     def _is_ok(self, port: int, path: str) -> bool:
         trust = ssl.create_default_context(cafile=str(self._certificate))
-        connection = http.client.HTTPSConnection(_HOST, port, timeout=5, context=trust)
+        connection = http.client.HTTPSConnection(HOST, port, timeout=5, context=trust)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == http.HTTPStatus.OK
@@ -234,12 +233,3 @@ class _Servers:
         log = self._log(name).read_text(encoding="utf-8", errors="replace")
         last = "\n".join(log.splitlines()[-20:])
         return RuntimeError(f"{name} {what}; its log ends:\n{last}")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on at the moment."""
-    with ExitStack() as held:
-        return [
-            held.enter_context(socket.create_server((_HOST, 0))).getsockname()[1]
-            for turn in range(count)
-        ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import (
     ControlPlane,
     control_plane,
 )
+from ansible_collections.dataplane.calico_bpf.tests.lab.ports import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,7 @@ def test_nothing_is_left_behind(binaries: Path) -> None:
 
 _HOLD = """
 import signal
+import socket
 from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import control_plane
 with control_plane() as plane:
     print(plane.kubeconfig.parent, flush=True)
@@ -230,6 +233,15 @@ def test_nothing_outlives_a_parent_that_is_ended(end: signal.Signals, binaries: 
     _until(lambda: not _processes(folder), "all processes are gone")
     _until(lambda: not addresses & set(_listeners()), "all ports are free")
     _until(lambda: not folder.exists(), "the folder is gone")
+
+
+def test_its_ports_are_none_that_the_kernel_gives_to_others() -> None:
+    first, _last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    assert max(ports) < first
+    with socket.create_server(("127.0.0.1", ports[0])):
+        pass
 
 
 # --- what is not there, or does not work ----------------------------------------------------------

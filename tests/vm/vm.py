@@ -10,7 +10,6 @@ folder, which the next lab removes if this one could not.
 from __future__ import annotations
 
 import shlex
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, run
 from ansible_collections.dataplane.calico_bpf.tests.lab.node import Node, NodeDown
+from ansible_collections.dataplane.calico_bpf.tests.lab.ports import free_ports
 from ansible_collections.dataplane.calico_bpf.tests.vm.accelerator import CPU
 from ansible_collections.dataplane.calico_bpf.tests.vm.image import Image
 
@@ -75,7 +75,7 @@ class Vm(Node):
         super().__init__(name, folder)
         self.series = series
         self._image, self._accelerator = image, accelerator
-        self._ports = _Ports.free()
+        self._ports = _Ports(*free_ports(3))
         self._qemu: subprocess.Popen[bytes] | None = None
         self._ssh: subprocess.Popen[bytes] | None = None
         self._up = False
@@ -296,11 +296,3 @@ class _Ports:
     ssh: int
     kubelet: int
     health: int
-
-    @classmethod
-    def free(cls) -> _Ports:
-        held = [socket.create_server(("127.0.0.1", 0)) for _port in range(3)]
-        ports = [each.getsockname()[1] for each in held]
-        for each in held:
-            each.close()
-        return cls(*ports)
