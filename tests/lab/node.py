@@ -289,12 +289,12 @@ class Node:
 
     def add_endpoint(self, namespace: str, pod: str) -> str:
         """A network namespace for a pod, wired as Calico's CNI plugin does; the pod's address."""
-        with self._lock:
+        interface = interface_of(namespace, pod)
+        with self._lock:  # until it is there
             taken = set(self.addresses.values())
             address = next(a for n in range(1, 255) if (a := f"10.65.0.{n}") not in taken)
+            self.exec("sh", "-c", _ADD_ENDPOINT, interface, netns_of(namespace, pod), address)
             self.addresses[f"{namespace}/{pod}"] = address
-        interface = interface_of(namespace, pod)
-        self.exec("sh", "-c", _ADD_ENDPOINT, interface, netns_of(namespace, pod), address)
         self._tell_workloads()
         return address
 
