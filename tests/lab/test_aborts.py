@@ -21,7 +21,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     new_rollout,
 )
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(900)
 
 OLD = "v3.28.1"
 #: What shows that a run waits for the Lease of one that ended without a word.

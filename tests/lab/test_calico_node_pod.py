@@ -202,8 +202,8 @@ def test_one_that_does_not_get_ready(rollout: Rollout) -> None:
     rollout.set_image()
     rollout.kubelet.ready_after = 60
     rollout.stop()
-    with pytest.raises(DataplaneError, match="is Running and not Ready within 2 s") as raised:
-        rollout.start(timeout=2)
+    with pytest.raises(DataplaneError, match="is Running and not Ready within 5 s") as raised:
+        rollout.start(timeout=5)
     facts = raised.value.facts
     assert facts["phase"] == "Running"
     assert facts["containers"] == {"calico-node": "running, not ready"}

@@ -21,7 +21,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     new_rollout,
 )
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 OLD = "v3.28.1"
 #: Requests of each kind that a run makes: by our own actions, and by those of kubernetes.core.

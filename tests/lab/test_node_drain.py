@@ -128,17 +128,18 @@ def test_a_budget_is_waited_for_while_the_others_go(node: Node) -> None:
     node.run("a1", "b1")
     relax = node.budget("a", least=1)
     node.eventually(lambda: len(read_budgets(node.kube)) == 1)
-    waiting = threading.Timer(2.0, relax, (0,))
-    waiting.start()
     result: list[Object] = []
     draining = threading.Thread(target=lambda: result.append(node.drain().run()))
     draining.start()
-    node.eventually(lambda: node.names() == ["a1"])
-    assert waiting.is_alive(), "b1 must not wait for a1's budget"
-    draining.join()
-    waiting.join()
+    try:
+        node.eventually(lambda: node.names() == ["a1"])
+        node.eventually(
+            lambda: any("refused by a budget" in line and "/a1" in line for line in node.told)
+        )
+    finally:
+        relax(0)
+        draining.join()
     assert sorted(result[0]["evicted"]) == [f"{node.space}/a1", f"{node.space}/b1"]
-    assert any("refused by a budget" in line and "/a1" in line for line in node.told)
 
 
 def test_the_deadline_lists_what_is_left_and_why(node: Node) -> None:

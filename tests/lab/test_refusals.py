@@ -35,7 +35,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     new_rollout,
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 Object = dict[str, Any]
 
 OLD = "v3.28.1"

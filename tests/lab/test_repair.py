@@ -22,7 +22,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     new_rollout,
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 #: Felix's, in seconds: long beside what a repair must see hold still, as it is in the field.
 RETRY = 2.0

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import RETRY, new_rollout
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 QUICK: dict[str, Any] = {"qdisc_parity_settle": 0.3, "verify_window": 2.5 * RETRY}
 
 

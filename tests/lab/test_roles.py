@@ -31,7 +31,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab.snapshot import snapshot
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 OLD, NODE = "v3.28.1", "/api/v1/nodes/worker-1"
 #: One variable of each phase's role that has any which can be wrong by itself.

@@ -25,7 +25,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab.snapshot import snapshot
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 Object = dict[str, Any]
 
 OLD = "v3.28.1"
