@@ -14,10 +14,13 @@ antsibull-changelog lint
 
 ansible-galaxy collection build --output-path "$apart"
 export ANSIBLE_COLLECTIONS_PATH=$apart
-# What Galaxy would bring comes with the PyPI package ansible. A copy: where it is, git ignores it.
+# What Galaxy would bring comes with the PyPI package ansible; ansible-test wants it beside ours.
 site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 mkdir "$apart/ansible_collections"
 cp -r "$site/ansible_collections/kubernetes" "$apart/ansible_collections/"
+# antsibull-docs takes the one whose path sorts first. Be that the original, which this git ignores,
+# it must not take that for a part of a repository, of which it would copy nothing.
+export GIT_CEILING_DIRECTORIES=$checkout
 ansible-galaxy collection install --offline -p "$apart" "$apart"/*.tar.gz
 
 # Finds our modules and roles where they are installed.
