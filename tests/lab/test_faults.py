@@ -103,7 +103,7 @@ def test_a_new_version_that_does_not_get_in_stops_the_run() -> None:
 def test_a_strategy_that_is_not_given_back_and_a_rollback_that_does_not_get_in() -> None:
     """The API refuses either; each is told, and the same again completes it."""
     with new_rollout("embedded", nodes=1, endpoints=1, version=OLD) as lab:
-        says = "did not get its update strategy back", "Every node is done; the DaemonSet may be"
+        says = "did not get its update strategy back", "the DaemonSet may be at OnDelete still"
         patches_are_refused(lab, *says, spare=2)
         assert (lab.strategy(), lab.versions()) == ("OnDelete", {"worker-1": FIXED})
         code, told = lab.upgrade()
@@ -247,6 +247,7 @@ def test_a_canary_that_never_gets_ready_is_rolled_back() -> None:
         assert lab.cordoned() == {"worker-1"}
         assert lab.states() == {"worker-1": "failed", "worker-2": "untouched"}
         assert lab.programs() == before
+        is_not_rolled_back_while_out_of_reach(lab, canary)
         rollback = lab.start_rollback()
         lab.cluster.wait(lambda: lab.versions()["worker-1"] == OLD, "the former revision is back")
         canary.faults.felix()
@@ -255,6 +256,21 @@ def test_a_canary_that_never_gets_ready_is_rolled_back() -> None:
         lab.must_be_complete(OLD)
         of_the_other = {place: held for place, held in before.items() if place[0] == "worker-2"}
         assert of_the_other.items() <= lab.programs().items()
+
+
+def is_not_rolled_back_while_out_of_reach(lab: Rollout, canary: Node) -> None:
+    """For Ansible, that is; its kubelet goes on. Nothing is changed, and the Lease runs out."""
+    before = lab.programs()
+    away = canary.init_file.rename(canary.folder / "away")
+    code, told = lab.rollback()
+    away.rename(canary.init_file)
+    assert code == 4, told
+    assert "fatal: [worker-1]: UNREACHABLE!" in told
+    assert "drain: begun" not in told
+    assert (lab.cluster.version(), lab.strategy()) == (FIXED, "OnDelete")
+    assert lab.cordoned() == {"worker-1"}
+    assert lab.programs() == before
+    lab.await_free_lease()
 
 
 def test_a_node_that_does_not_verify_stops_its_batch() -> None:
