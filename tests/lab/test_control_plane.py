@@ -206,7 +206,6 @@ def test_nothing_is_left_behind(binaries: Path) -> None:
 
 _HOLD = """
 import signal
-import socket
 from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import control_plane
 with control_plane() as plane:
     print(plane.kubeconfig.parent, flush=True)

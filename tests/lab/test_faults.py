@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,14 @@ FAILING = (
     ("PATCH", r"/pods/calico-node-\w+$"),
     ("DELETE", r"/pods/calico-node-\w+$"),
     ("PATCH", r"/nodes/worker-1$"),
+)
+#: How a DaemonSet is left that the new version did not get into.
+NOT_SWITCHED = (
+    "No node was touched by this run; the DaemonSet may be at OnDelete already, or not: look at its"
+)
+SWITCHED = (
+    "No node was touched by this run; the DaemonSet is left at OnDelete, so that none is replaced"
+    " behind your"
 )
 #: Between two tries at an API that fails.
 SOON: dict[str, Any] = {f"{role}_api_delay": 1 for role in ("drain", "node_upgrade", "resume")}
@@ -88,12 +96,12 @@ def test_a_new_version_that_does_not_get_in_stops_the_run() -> None:
     """The API refuses to switch the DaemonSet to OnDelete; then what comes after that."""
     with new_rollout("embedded", nodes=2, endpoints=1, version=OLD) as lab:
         before = lab.programs()
-        not_staged = f"{FIXED} did not get into the DaemonSet", "No node was touched by this run"
-        patches_are_refused(lab, *not_staged, "may be at OnDelete already, or not: look at its")
-        assert (lab.strategy(), lab.cluster.version()) == ("RollingUpdate", OLD)
-        patches_are_refused(lab, *not_staged, "is left at OnDelete, so that none is", spare=1)
-        assert (lab.strategy(), lab.cluster.version()) == ("OnDelete", OLD)
-        assert lab.states() == {"worker-1": "untouched", "worker-2": "untouched"}
+        refusals = (0, "RollingUpdate", NOT_SWITCHED), (1, "OnDelete", SWITCHED)
+        for spare, strategy, left in refusals:
+            says = f"{FIXED} did not get into the DaemonSet", left
+            patches_are_refused(lab, lab.upgrade, *says, spare=spare)
+            assert (lab.strategy(), lab.cluster.version()) == (strategy, OLD)
+            assert lab.states() == {"worker-1": "untouched", "worker-2": "untouched"}
         assert lab.programs() == before
         code, told = lab.upgrade()
         assert code == 0, told
@@ -104,7 +112,7 @@ def test_a_strategy_that_is_not_given_back_and_a_rollback_that_does_not_get_in()
     """The API refuses either; each is told, and the same again completes it."""
     with new_rollout("embedded", nodes=1, endpoints=1, version=OLD) as lab:
         says = "did not get its update strategy back", "the DaemonSet may be at OnDelete still"
-        patches_are_refused(lab, *says, spare=2)
+        patches_are_refused(lab, lab.upgrade, *says, spare=2)
         assert (lab.strategy(), lab.versions()) == ("OnDelete", {"worker-1": FIXED})
         code, told = lab.upgrade()
         assert code == 0, told
@@ -112,8 +120,8 @@ def test_a_strategy_that_is_not_given_back_and_a_rollback_that_does_not_get_in()
         lab.must_be_complete()
 
         before = lab.programs()
-        says = f"{OLD} did not get into the DaemonSet", "No node was touched by this run"
-        patches_are_refused(lab, *says, spare=1, playbook="rollback.yml")
+        says = f"{OLD} did not get into the DaemonSet", SWITCHED
+        patches_are_refused(lab, lab.rollback, *says, spare=1)
         assert (lab.strategy(), lab.cluster.version()) == ("OnDelete", FIXED)
         assert lab.states() == {"worker-1": "untouched"}
         assert lab.programs() == before
@@ -123,14 +131,14 @@ def test_a_strategy_that_is_not_given_back_and_a_rollback_that_does_not_get_in()
 
 
 def patches_are_refused(
-    lab: Rollout, *says: str, spare: int = 0, playbook: str = "upgrade.yml"
+    lab: Rollout, run: Callable[..., tuple[int, str]], *says: str, spare: int
 ) -> None:
     """The patches of the DaemonSet, but for the first few; the run is stopped, and says so."""
     api = lab.cluster.api
     assert isinstance(api, EmbeddedApi)
     tries: dict[str, Any] = {"node_upgrade_api_retries": 4, "node_upgrade_api_delay": 1}
     api.faults.refuse("PATCH", r"/daemonsets/calico-node$", 500, times=5, spare=spare)
-    code, told = (lab.upgrade if playbook == "upgrade.yml" else lab.rollback)(**tries)
+    code, told = run(**tries)
     assert code == 2, told
     assert not api.faults.unmet, told
     for each in says:
