@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stops and starts calico-node's pod on one node; the documentation is the module's."""
+"""Replaces calico-node's pod on one node; the documentation is the module's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
     CalicoNodePod,
-    Order,
+    PodOptions,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
     AUTH,
@@ -35,9 +35,8 @@ class ActionModule(ControllerAction):
             "node": {"type": "str", "required": True},
             "namespace": {"type": "str", "default": "kube-system"},
             "daemonset": {"type": "str", "default": "calico-node"},
-            "state": {"type": "str", "choices": ["stopped", "started"], "required": True},
+            "state": {"type": "str", "choices": ["replaced", "ready"], "required": True},
             "replace": {"type": "bool", "default": False},
-            "must_be_ready": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 300},
             "poll": {"type": "float", "default": 1.0},
         }
@@ -46,20 +45,19 @@ class ActionModule(ControllerAction):
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         check_least(options, timeout=0, poll=0.1)
         kube = connect(options, self.tell)
-        order = Order(
-            options["node"],
-            options["namespace"],
-            options["daemonset"],
-            options["timeout"],
-            options["poll"],
-            options["replace"],
-            options["must_be_ready"],
-        )
         keep = keeper(kube, options, self.tell, self.check_mode)
-        pod = CalicoNodePod(kube, order, self.tell, keep)
+        wanted = PodOptions(
+            node=options["node"],
+            namespace=options["namespace"],
+            daemonset=options["daemonset"],
+            timeout=options["timeout"],
+            poll=options["poll"],
+            replace=options["replace"],
+        )
+        pod = CalicoNodePod(kube, wanted, self.tell, keep)
+        operation = pod.replace if options["state"] == "replaced" else pod.wait_ready
         try:
-            stopped = options["state"] == "stopped"
-            return pod.stop(self.check_mode) if stopped else pod.start(self.check_mode)
+            return operation(self.check_mode)
         except DataplaneError as error:
             error.facts.setdefault("changed", pod.changed)
             raise

@@ -22,9 +22,9 @@ _LOOK = {
     ),
     "node_upgrade": (
         "Look at the calico-node pod of {node} (kubectl get pods -A -o wide --field-selector "
-        "spec.nodeName={node}) and at the node's processes: if the pod stays Terminating with the "
-        "finalizer dataplane.calico-bpf/felix-must-be-gone, nobody saw its Felix gone yet. "
-        "Running the upgrade again goes on from there."
+        "spec.nodeName={node}) and at the node's processes. A pod that stays Terminating with the "
+        "finalizer dataplane.calico-bpf/felix-must-be-gone is one whose end the kubelet has not "
+        "reported yet. Rerunning the upgrade resumes there and removes the finalizer."
     ),
     "reattach": (
         "Read the log of the new calico-node on {node} for endpoints left dirty, and audit them "

@@ -141,8 +141,7 @@ def judge(wish: Wish, cluster: Cluster) -> Judgement:
     found += _unknown_nodes(wish, cluster)
     standings = []
     for node in nodes:
-        pod = cluster.pod_on(node.name)
-        at = state(node, pod, wanted.revision if wanted else None)
+        at = state(node, cluster, wanted.revision if wanted else None)
         problems = [_weighed(each, wish) for each in _about_node(node, at, cluster)]
         standings.append(Standing(node, at, tuple(problems)))
         found += problems

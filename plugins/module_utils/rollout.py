@@ -17,7 +17,7 @@ from .versions import Release, attach_type, knows_tcx, parse, parse_kernel
 Object = Mapping[str, Any]
 
 PREFIX = "dataplane.calico-bpf"
-#: On a pod: the old Felix was not seen to be gone from its node yet.
+#: On a pod that is being replaced, until the kubelet reports that its containers have ended.
 FINALIZER = f"{PREFIX}/felix-must-be-gone"
 #: On a Node: the run that cordoned it; the revision that verified there; when it was changed.
 CORDONED_BY = f"{PREFIX}/cordoned-by"
@@ -145,6 +145,10 @@ class Cluster:
         there = [pod for pod in self.pods if pod.node == node]
         return min(there, key=lambda pod: pod.terminating, default=None)
 
+    def is_being_replaced(self, node: str) -> bool:
+        """Whether a pod there bears our finalizer, perhaps beside its successor."""
+        return any(pod.held for pod in self.pods if pod.node == node)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -249,15 +253,13 @@ def former_revision(wish: Wish, cluster: Cluster) -> Revision | None:
     return max(older, key=lambda each: each.number, default=None)
 
 
-def state(node: Node, pod: Pod | None, revision: Revision | None) -> State:
+def state(node: Node, cluster: Cluster, revision: Revision | None) -> State:
     """How far a node is on its way to the target's ``revision``, None while that is not there."""
-    wanted = revision.hash if revision else None
+    pod, wanted = cluster.pod_on(node.name), revision.hash if revision else None
     runs = pod is not None and pod.ready and not pod.terminating and pod.revision == wanted
-    if runs and node.verified == wanted and node.cordoned_by is None:
-        return State.DONE
-    if node.cordoned_by is not None or (pod is not None and pod.held):
+    if node.cordoned_by is not None or cluster.is_being_replaced(node.name):
         return State.INTERRUPTED
-    return State.TODO
+    return State.DONE if runs and node.verified == wanted else State.TODO
 
 
 def nodes_of(wish: Wish, cluster: Cluster) -> list[Node]:
@@ -269,15 +271,18 @@ def nodes_of(wish: Wish, cluster: Cluster) -> list[Node]:
     if wish.mode is Mode.UPGRADE:
         return chosen
     former = former_revision(wish, cluster)
-    touched = [node for node in chosen if _touched(node, cluster.pod_on(node.name), former)]
+    touched = [node for node in chosen if _touched(node, cluster, former)]
     # One that has no time yet was being changed when the run stopped.
     return sorted(touched, key=lambda node: node.upgraded_at or "9999", reverse=True)
 
 
-def _touched(node: Node, pod: Pod | None, former: Revision | None) -> bool:
+def _touched(node: Node, cluster: Cluster, former: Revision | None) -> bool:
+    pod = cluster.pod_on(node.name)
     if node.upgraded_at is not None or node.cordoned_by is not None or pod is None:
         return True
-    return pod.held or former is None or pod.revision != former.hash
+    if cluster.is_being_replaced(node.name) or former is None:
+        return True
+    return pod.revision != former.hash
 
 
 def attach_type_on(node: Node, cluster: Cluster, wanted: Target) -> str | None:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: calico_node_pod
-short_description: Replace calico-node's pod on one node, in two steps
+short_description: Replace calico-node's pod on one node, and wait until it is Ready
 version_added: 0.1.0
 description:
-  - O(state=stopped) deletes the pod of a node and keeps the next one from being made;
-    O(state=started) lets that come and waits until it is Ready. It runs on the controller and shows
-    what it waits for.
-  - Between the two, see to it on the node that the old Felix is gone, since two at once bring the
-    hooks of an endpoint out of step. A pod may be gone from the API before its processes are.
-  - What keeps the next pod away is the finalizer C(dataplane.calico-bpf/felix-must-be-gone) on the
-    deleted one. O(state=started) takes it off, at any later time and in any later run.
+  - O(state=replaced) deletes the pod of an older revision and waits for its successor, so that two
+    Felix processes never run on the node. It runs on the controller and shows what it waits for.
+  - calico-node has a grace period of 0. A pod that is deleted as it is leaves the API at once, and
+    the new Felix starts while the old one still runs. So the module first adds the finalizer
+    C(dataplane.calico-bpf/felix-must-be-gone), which keeps the deleted pod in the API. When the kubelet
+    has reported that its containers ended, the module removes the finalizer.
+  - The kubelet guarantees that the containers have ended; the DaemonSet controller guarantees that
+    the successor is not created earlier. From Kubernetes 1.27 on, the controller creates it when the
+    pod is reported as C(Succeeded) or C(Failed), whether the finalizer is removed by then or not;
+    before 1.27, when the finalizer is removed.
+  - A container runtime that loses track of a process reports its end too early. After the task, use
+    M(dataplane.calico_bpf.felix_info) with the uid of RV(former) to see what really runs.
 options:
   node:
     description: The node.
@@ -34,22 +39,21 @@ options:
     default: calico-node
   state:
     description:
-      - V(stopped) leaves a pod of the DaemonSet's newest revision alone, and one that is stopped
-        already.
-      - V(started) returns when a pod of the newest revision is Ready.
+      - V(replaced) leaves a pod of the DaemonSet's newest revision alone. It completes a replacement
+        that was interrupted, at any later time and in any later run.
+      - V(ready) waits until the pod of the newest revision is Ready, and changes nothing.
     type: str
-    choices: [stopped, started]
+    choices: [replaced, ready]
     required: true
   replace:
-    description: Stop the pod even though it is of the newest revision.
+    description: Replace the pod even though it is of the newest revision.
     type: bool
     default: false
-  must_be_ready:
-    description: V(started) returns when the new pod is Ready, and not already when it is there.
-    type: bool
-    default: true
   timeout:
-    description: Seconds to wait; then the task fails with what is known of the pod.
+    description:
+      - Seconds to wait; then the task fails with what is known of the pod.
+      - With O(state=replaced) for each of two steps, until the old containers have ended and until
+        the successor is created.
     type: float
     default: 300
   poll:
@@ -80,33 +84,43 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Stop the old calico-node
+- name: Replace the old calico-node pod
   dataplane.calico_bpf.calico_node_pod:
     node: worker-2
-    state: stopped
+    state: replaced
     lease:
       holder: "{{ rollout }}"
 
-- name: Start the new one
+- name: Wait until the new one is Ready
   dataplane.calico_bpf.calico_node_pod:
     node: worker-2
-    state: started
+    state: ready
     timeout: 600
     lease:
       holder: "{{ rollout }}"
 
-# By hand, after a run that ended in between:
-#   ansible localhost -m dataplane.calico_bpf.calico_node_pod -a "node=worker-2 state=started"
+# By hand, after a run that was killed:
+#   ansible localhost -m dataplane.calico_bpf.calico_node_pod -a "node=worker-2 state=replaced"
 """
 
 RETURN = r"""
-stopped:
-  description: Whether there was something to replace, and its place is kept.
-  returned: with O(state=stopped)
+replaced:
+  description: Whether a pod was replaced, by this task or by an interrupted one that it completed.
+  returned: with O(state=replaced)
   type: bool
   sample: true
+former:
+  description: The pod that was replaced; null where none was. Its keys are those of RV(pod).
+  returned: with O(state=replaced)
+  type: dict
+former_ended:
+  description: V(false) when the kubelet did not report in time that the containers of RV(former) ended.
+  returned: on that failure
+  type: bool
 pod:
-  description: The stopped pod, or the one that started; null where there is none yet.
+  description:
+    - The pod of the newest revision, not necessarily Ready with O(state=replaced).
+    - Null in check mode where it would be created.
   returned: when there is one
   type: dict
   contains:
@@ -135,6 +149,10 @@ pod:
     revision: 6d9c8b7f5
     started_at: "2026-11-23T22:04:10Z"
     ready_at: "2026-11-23T22:04:31Z"
+timed_out:
+  description: V(true) when the pod exists but is not Ready in time.
+  returned: when it is not Ready in time
+  type: bool
 phase:
   description: The phase of the pod that is not Ready.
   returned: when it is not Ready in time
@@ -146,7 +164,7 @@ conditions:
   elements: dict
 containers:
   description: What each of its containers does.
-  returned: when it is not Ready in time
+  returned: when the pod is not Ready in time, or has not ended in time
   type: dict
   sample: {install-cni: "waiting: ImagePullBackOff", calico-node: "waiting: PodInitializing"}
 log:

@@ -33,10 +33,16 @@ options:
     type: list
     elements: str
     default: []
-  gone_within:
+  exited_pod_uid:
     description:
-      - Wait up to so many seconds until no Felix runs any more, before anything else. The result
-        tells in RV(felix) what is still there.
+      - The uid of a pod that has ended. RV(exited_pod_processes) lists its processes that still run;
+        a container runtime that loses track of a process leaves one behind.
+      - A process belongs to a pod by its cgroup.
+    type: str
+  wait_exit:
+    description:
+      - Before anything else, wait up to this many seconds until no process of O(exited_pod_uid) is
+        left.
     type: float
     default: 0
   health_url:
@@ -95,12 +101,13 @@ EXAMPLES = r"""
     window: 12
   become: true
 
-- name: Wait until the old Felix is gone
+- name: Wait until no process of the old pod is left
   dataplane.calico_bpf.felix_info:
-    gone_within: 60
+    exited_pod_uid: 2f0f5d4e-8a51-4b43-9f0e-1d4f6f0a7c11
+    wait_exit: 60
   become: true
   register: felix
-  failed_when: felix.felix | length > 0
+  failed_when: felix.exited_pod_processes | length > 0
 """
 
 RETURN = r"""
@@ -119,8 +126,24 @@ felix:
     cpu:
       description: Cores that it used over the window, its children not counted; null without.
       type: float
+    pod_uid:
+      description: The uid of its pod, by its cgroup; null where it is in no pod's cgroup.
+      type: str
   sample:
-    - {pid: 1234, age_seconds: 86400.2, cpu: 0.031}
+    - {pid: 1234, age_seconds: 86400.2, cpu: 0.031, pod_uid: 2f0f5d4e-8a51-4b43-9f0e-1d4f6f0a7c11}
+exited_pod_processes:
+  description: The processes of O(exited_pod_uid) that still run; null without that option.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: The process id.
+      type: int
+    name:
+      description: Its name, as C(comm) in proc(5).
+      type: str
+  sample: []
 tc:
   description: C(tc) processes. A pile of them is a Felix that can't keep up, or a kernel that hangs.
   returned: always
@@ -308,7 +331,7 @@ churn:
       - {interface: cali0123456789a, attached: 4, detached: 4, by: [gone, tc, unknown]}
     overrun: false
 waited_seconds:
-  description: How long it took until no Felix was left; see O(gone_within).
+  description: How long it waited for O(exited_pod_uid) to exit.
   returned: always
   type: float
   sample: 0.0
@@ -333,7 +356,8 @@ def main() -> None:
             "window": {"type": "float", "default": 0},
             "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
             "exclude": {"type": "list", "elements": "str", "default": []},
-            "gone_within": {"type": "float", "default": 0},
+            "exited_pod_uid": {"type": "str"},
+            "wait_exit": {"type": "float", "default": 0},
             "health_url": {"type": "str", "default": "http://localhost:9099"},
             "metrics_url": {"type": "str", "default": "http://localhost:9091/metrics"},
             "log_files": {"type": "list", "elements": "str"},

@@ -20,7 +20,13 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import 
 from ansible_collections.dataplane.calico_bpf.tests.integration import actors
 from ansible_collections.dataplane.calico_bpf.tests.integration.answers import answering
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, run_module
+from ansible_collections.dataplane.calico_bpf.tests.lab.pod_cgroup import (
+    entering,
+    pod_cgroup,
+    remove_cgroups,
+)
 
+POD = "2f0f5d4e-8a51-4b43-9f0e-1d4f6f0a7c11"
 HEALTH = ("127.0.0.1", 9099)
 METRICS = ("127.0.0.1", 9091)
 UNREADY = """\
@@ -182,17 +188,36 @@ def test_felixes_are_seen_in_their_containers(node: Node) -> None:
     assert pid in pids
 
 
-def test_waiting_until_felix_is_gone(node: Node) -> None:
-    with actors.felix(node.prefix) as (pid, process):
-        stays = node.look(gone_within=0.5)
-        assert [felix["pid"] for felix in stays["felix"]] == [pid]
+@pytest.fixture
+def pod_prefix(node: Node) -> Iterator[tuple[str, ...]]:
+    """What runs a command in the cgroup of the pod with the uid ``POD``."""
+    lab = f"test-{os.getpid()}"
+    yield (*entering(pod_cgroup(lab, POD)), *node.prefix)
+    remove_cgroups(lab)
+
+
+def test_the_processes_of_a_pod_that_has_ended(node: Node, pod_prefix: tuple[str, ...]) -> None:
+    """Another pod's Felix is not waited for."""
+    with actors.felix(pod_prefix) as (pid, process), actors.felix(node.prefix) as (other, _):
+        stays = node.look(exited_pod_uid=POD, wait_exit=0.5)
+        pods = {felix["pid"]: felix["pod_uid"] for felix in stays["felix"]}
+        assert pods == {pid: POD, other: None}
+        assert {"pid": pid, "name": "sh"} in stays["exited_pod_processes"]
+        assert other not in [each["pid"] for each in stays["exited_pod_processes"]]
         assert 0.5 <= stays["waited_seconds"] < 10
         timer = threading.Timer(3, process.communicate, ("\n",))
         timer.start()
-        goes = node.look(gone_within=60)
+        goes = node.look(exited_pod_uid=POD, wait_exit=60)
         timer.join()
-    assert goes["felix"] == []
+        assert [felix["pid"] for felix in goes["felix"]] == [other]
+    assert goes["exited_pod_processes"] == []
     assert 0.1 < goes["waited_seconds"] < 40
+
+
+def test_without_a_pod_to_look_for_nothing_is_waited_for(node: Node) -> None:
+    with actors.felix(node.prefix):
+        seen = node.look(wait_exit=60)
+    assert (seen["exited_pod_processes"], seen["waited_seconds"]) == (None, 0.0)
 
 
 def test_the_log_of_one_pod(node: Node) -> None:
@@ -213,7 +238,7 @@ def test_the_log_of_one_pod(node: Node) -> None:
 
 
 def test_what_can_not_be_meant_is_refused(lab: Lab) -> None:
-    for options in ({"health_url": "localhost:9099"}, {"window": -1}, {"gone_within": 4000}):
+    for options in ({"health_url": "localhost:9099"}, {"window": -1}, {"wait_exit": 4000}):
         result = lab.module("felix_info", **options)
         assert result.get("failed"), options
         assert str(*options.values()) in result["msg"]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,26 +13,19 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
-from ansible_collections.dataplane.calico_bpf.tests.lab import control_plane
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client
-from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import EmbeddedApi, embedded_api
+from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import EmbeddedApi
 from ansible_collections.dataplane.calico_bpf.tests.lab.kubelet import Kubelet
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import APIS, serving
 
 
-@pytest.fixture(scope="session", params=["embedded", "real"])
+@pytest.fixture(scope="session", params=APIS)
 def either_api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    if request.param == "embedded":
-        with embedded_api() as embedded:
-            yield embedded
-        return
-    if control_plane.find() is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(control_plane.NOT_FOUND)
-    with control_plane.control_plane() as real:
-        if not real.has_controllers:
+    with serving(request.param) as served:
+        if not served.has_controllers:
             pytest.skip("no kube-controller-manager beside the kube-apiserver")
-        yield real
+        yield served
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Container(Protocol):
 
 
 class NamespaceContainer:
-    """One in namespaces of this machine; ``enter`` is what enters its node."""
+    """One in namespaces of this machine; ``enter`` is what enters its pod's cgroup and its node."""
 
     def __init__(
         self,

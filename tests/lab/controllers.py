@@ -57,8 +57,9 @@ _TOLERATED = (
 class Controllers:
     """Works in a thread of its own whenever the store has changed, until it is closed."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, replace_terminal: bool = True) -> None:
         self._cluster = cluster
+        self._replace_terminal = replace_terminal
         self._thread = threading.Thread(target=self._work, name="controllers", daemon=True)
         self._thread.start()
 
@@ -73,15 +74,21 @@ class Controllers:
                 store.wait(seen)
                 seen = store.revision
                 if not store.closed:
-                    reconcile(self._cluster)
+                    reconcile(self._cluster, self._replace_terminal)
 
 
-def reconcile(cluster: Cluster) -> None:
-    """One pass over all that is controlled."""
+def reconcile(cluster: Cluster, replace_terminal: bool = True) -> None:
+    """One pass over all that is controlled.
+
+    ``replace_terminal``: a DaemonSet's pod that is deleted and in a terminal phase no longer holds
+    its node (getNodesToDaemonPods in pkg/controller/daemon of current releases); otherwise any pod
+    does until it has left the API.
+    """
     for key, held in cluster.store.items(DAEMON_SETS.collection):
+        target = Target(DAEMON_SETS, key.namespace, key.name)
         # One whose pods are refused, say for their template, must not hold up the others.
         with suppress(Problem):
-            _DaemonSet(cluster, Target(DAEMON_SETS, key.namespace, key.name), held).reconcile()
+            _DaemonSet(cluster, target, held, replace_terminal).reconcile()
     for key, held in cluster.store.items(REPLICA_SETS.collection):
         with suppress(Problem):
             _ReplicaSet(cluster, Target(REPLICA_SETS, key.namespace, key.name), held).reconcile()
@@ -166,8 +173,11 @@ class _ReplicaSet(_Owner):
 class _DaemonSet(_Owner):
     """A pod on each node."""
 
-    def __init__(self, cluster: Cluster, target: Target, held: Object) -> None:
+    def __init__(
+        self, cluster: Cluster, target: Target, held: Object, replace_terminal: bool
+    ) -> None:
         super().__init__(cluster, target, held)
+        self._replace_terminal = replace_terminal
         self._hash = _hash(held["spec"]["template"])
         self._nodes = [
             n["metadata"]["name"]
@@ -184,14 +194,15 @@ class _DaemonSet(_Owner):
         self._count()
 
     def _pods(self) -> dict[str, list[Object]]:
-        """Its pods by node, the oldest first."""
+        """The pods that hold a node, by node, the oldest first."""
         placed: dict[str, list[Object]] = {node: [] for node in self._nodes}
         for pod in self._own():
-            placed.setdefault(_node(pod), []).append(pod)
+            if not (self._replace_terminal and terminates(pod) and finished(pod)):
+                placed.setdefault(_node(pod), []).append(pod)
         return placed
 
     def _place(self) -> None:
-        """One pod on each node. One that terminates holds its node until it is really gone."""
+        """One pod on each node."""
         for node, pods in sorted(self._pods().items()):
             failed = [pod for pod in pods if pod["status"]["phase"] == "Failed"]
             wanted = 1 if node in self._nodes else 0

@@ -23,6 +23,10 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api, write_ku
 from ansible_collections.dataplane.calico_bpf.tests.lab.cluster import Cluster
 from ansible_collections.dataplane.calico_bpf.tests.lab.controllers import Controllers
 from ansible_collections.dataplane.calico_bpf.tests.lab.faults import Faults
+from ansible_collections.dataplane.calico_bpf.tests.lab.releases import (
+    CURRENT,
+    reports_terminal_phase,
+)
 from ansible_collections.dataplane.calico_bpf.tests.lab.server import Server
 from ansible_collections.dataplane.calico_bpf.tests.lab.store import Store
 
@@ -40,16 +44,16 @@ class EmbeddedApi(Api):
 
 
 @contextmanager
-def embedded_api() -> Iterator[EmbeddedApi]:
-    """An API from nothing to nothing: no process of its own, no file left behind.
+def embedded_api(release: str = CURRENT) -> Iterator[EmbeddedApi]:
+    """An API of a Kubernetes release, from nothing to nothing: no process, no file left behind.
 
     What a killed process could not remove, the next call does.
     """
     _remove_leftovers()
     cluster, access, faults = Cluster(), Access(), Faults()
     token = secrets.token_hex(16)
-    server = Server(cluster, access, faults, token)
-    controllers = Controllers(cluster)
+    server = Server(cluster, access, faults, token, release)
+    controllers = Controllers(cluster, replace_terminal=reports_terminal_phase(release))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     folder = _RUNS / str(os.getpid()) / secrets.token_hex(4)
     try:

@@ -48,7 +48,8 @@ class FelixContainer:
         self.boot = node.boots
         self._node, self._settings = node, settings
         metadata = pod["metadata"]
-        self._name = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+        self._uid = metadata["uid"]
+        self._name = f"{metadata['namespace']}_{metadata['name']}_{self._uid}"
         self._folder = f"/var/log/pods/{self._name}/calico-node"
         self._version, self._attach_type = _asked_for(pod)
         self._restarts = restarts
@@ -91,7 +92,7 @@ class FelixContainer:
         config = node.folder / f"{self._name}.json"
         node.write(config, json.dumps(self._config()))
         name = f"{self._name}_{self._restarts}"
-        return node.contain_python(name, _STANDIN, str(node.inside(config)))
+        return node.contain_python(name, self._uid, _STANDIN, str(node.inside(config)))
 
     def _config(self) -> dict[str, Any]:
         inside = self._node.inside

@@ -26,11 +26,13 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.objects import (
     finished,
     terminates,
 )
+from ansible_collections.dataplane.calico_bpf.tests.lab.releases import reports_terminal_phase
 from ansible_collections.dataplane.calico_bpf.tests.lab.scheduling import choose_node
 
 Pod = Mapping[str, Any]
 #: Whether what lies between two looks at the pods is noticed by anyone: hardly.
 _PAUSE = 0.05
+_READINESS = ("ContainersReady", "Ready")
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class PodState:
 class Kubelet:
     """Registers nodes and carries their pods through life; a context manager.
 
-    Pods get Ready ``ready_after`` seconds after their start. A subclass may have something real run
-    for them, by ``start_pod``, ``pod_ready``, ``pod_state``, ``stop_pod`` and ``pod_log``: all but
-    the last are called from one thread, which they must not hold up.
+    It behaves as kubelets of the API's release do. Pods get Ready ``ready_after`` seconds after
+    their start. A subclass may have something real run for them, by ``start_pod``, ``pod_ready``,
+    ``pod_state``, ``stop_pod`` and ``pod_log``: all but the last are called from one thread, which
+    they must not hold up.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Kubelet:
         #: While it is set nothing happens on these nodes.
         self.paused = threading.Event()
         self._client = Client(api)
+        self.release: str = self._client.do("GET", "/version")["gitVersion"]
         self._labels = dict(labels or {})
         self._running: dict[str, tuple[Pod, float]] = {}
         self._stopping = threading.Event()
@@ -143,6 +147,7 @@ class Kubelet:
         if terminates(pod):
             if uid not in self._running or self.stop_pod(pod):
                 self._running.pop(uid, None)
+                self._report_end(pod)
                 self._remove(pod)
         elif not finished(pod):
             if uid not in self._running:
@@ -165,6 +170,18 @@ class Kubelet:
         preconditions = {"uid": pod["metadata"]["uid"]}
         options = {"gracePeriodSeconds": 0, "preconditions": preconditions}
         self._client.ask("DELETE", path_of(pod), options)
+
+    def _report_end(self, pod: Pod) -> None:
+        """All containers are terminated; current releases then report a terminal phase, too."""
+        terminal = reports_terminal_phase(self.release)
+        statuses = pod["status"].get("containerStatuses", ())
+        terminated = [each for each in statuses if each["state"].get("terminated")]
+        if finished(pod) or (not terminal and len(terminated) == len(pod["spec"]["containers"])):
+            return  # it is reported
+        killed = not pod["metadata"].get("deletionGracePeriodSeconds")
+        phase = ("Failed" if killed else "Succeeded") if terminal else pod["status"]["phase"]
+        status = {"status": _ended_status(pod, phase, 137 if killed else 0)}
+        self._client.do("PATCH", f"{path_of(pod)}/status", status)
 
     def _tell(self, pod: Pod, ready: bool) -> None:
         phase, told = pod["status"].get("phase"), conditions(pod).get("Ready")
@@ -213,6 +230,28 @@ def _running_status(pod: Pod, ready: bool, state: PodState) -> dict[str, Any]:
     addresses = {"hostIP": "127.0.0.1", "podIP": state.address}
     status = {"phase": "Running", "conditions": listed, "containerStatuses": containers}
     return {"startTime": now(), **status, **addresses}
+
+
+def _ended_status(pod: Pod, phase: str, exit_code: int) -> dict[str, Any]:
+    false = [
+        {"type": kind, "status": "False", "reason": "PodCompleted", "lastTransitionTime": now()}
+        for kind in ("ContainersReady", "Ready")
+    ]
+    others = [c for c in pod["status"].get("conditions", ()) if c["type"] not in _READINESS]
+    before = {each["name"]: each for each in pod["status"].get("containerStatuses", ())}
+    containers = [
+        {
+            "name": each["name"],
+            "image": each["image"],
+            "imageID": "",
+            "ready": False,
+            "started": False,
+            "restartCount": before.get(each["name"], {}).get("restartCount", 0),
+            "state": {"terminated": {"exitCode": exit_code, "finishedAt": now()}},
+        }
+        for each in pod["spec"]["containers"]
+    ]
+    return {"phase": phase, "conditions": [*others, *false], "containerStatuses": containers}
 
 
 def now() -> str:

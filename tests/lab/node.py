@@ -33,6 +33,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.container import (
     NamespaceContainer,
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab.node_faults import NodeFaults
+from ansible_collections.dataplane.calico_bpf.tests.lab.pod_cgroup import entering, pod_cgroup
 
 _NAMESPACES = ("--net", "--mount", "--pid", "--uts")
 #: Where Calico's pods send everything; nobody has the address, proxy ARP answers for it.
@@ -217,10 +218,12 @@ class Node:
         environment = [f"{name}={value}" for name, value in _PYTHON.items()]
         return self.exec("env", *environment, sys.executable, "-m", module, *arguments)
 
-    def contain_python(self, name: str, module: str, *arguments: str) -> Container:
+    def contain_python(self, name: str, pod_uid: str, module: str, *arguments: str) -> Container:
         """Start one of the tests' modules as the container of a pod."""
         program = (sys.executable, "-m", module, *arguments)
-        return NamespaceContainer(self.words(), program, self.folder / "felix.out", _PYTHON)
+        cgroup = pod_cgroup(self.folder.parent.name, pod_uid)
+        enter = [*entering(cgroup), *self.words()]
+        return NamespaceContainer(enter, program, self.folder / "felix.out", _PYTHON)
 
     @contextmanager
     def felix_health(self) -> Iterator[tuple[str, int]]:

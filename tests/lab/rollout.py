@@ -6,34 +6,27 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import (
-    NOT_FOUND,
-    control_plane,
-    find,
-)
-from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import embedded_api
 from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import (
     LabCluster,
     Playbook,
     lab_cluster,
 )
+from ansible_collections.dataplane.calico_bpf.tests.lab.releases import reports_terminal_phase
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import serving
 
 #: Where to: the first release of era C that loads on every kernel.
 FIXED = "v3.29.7"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/calico-bpf-rollout"
 DAEMON_SET = "/apis/apps/v1/namespaces/kube-system/daemonsets/calico-node"
-#: What keeps a pod whose Felix was not seen to be gone.
+#: What keeps a pod that is being replaced.
 FINALIZER = "dataplane.calico-bpf/felix-must-be-gone"
 #: Felix's retry in the lab, by which everything that waits for it is shortened (seconds).
 RETRY = 1.0
@@ -51,16 +44,9 @@ QUICK: dict[str, Any] = {
 
 @contextmanager
 def new_rollout(api: str, **lab: Any) -> Iterator[Rollout]:
-    """A lab of one's own, behind an API of one's own, ``embedded`` or ``real``.
-
-    Without a real one the test is skipped; where it must be there, in CI, it fails.
-    """
-    if api == "real" and find() is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(NOT_FOUND)
-    with ExitStack() as stack:
-        served = stack.enter_context(embedded_api() if api == "embedded" else control_plane())
-        yield Rollout(stack.enter_context(lab_cluster(served, **{"retry": RETRY, **lab})))
+    """A lab of one's own, behind an API of one's own; ``api`` is its name in ``APIS``."""
+    with serving(api) as served, lab_cluster(served, **{"retry": RETRY, **lab}) as cluster:
+        yield Rollout(cluster)
 
 
 @dataclass(frozen=True)
@@ -114,6 +100,11 @@ class Rollout:
         pods = self.cluster.pods("kube-system")
         here = (pod["metadata"] for pod in pods if pod["spec"].get("nodeName") == node)
         return [each for metadata in here for each in metadata.get("finalizers", ())]
+
+    @property
+    def replaces_terminal(self) -> bool:
+        """Whether a pod that has ended is replaced although a finalizer keeps it."""
+        return reports_terminal_phase(self.cluster.kubelet.release)
 
     def cordoned(self) -> set[str]:
         nodes = self.cluster.client.do("GET", "/api/v1/nodes")["items"]

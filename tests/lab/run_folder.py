@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A folder for each lab that runs. What a killed one leaves is known by its lock, which is free."""
+"""A folder and cgroups for each lab that runs. A lock that is free shows what a killed one left."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT
+from ansible_collections.dataplane.calico_bpf.tests.lab.pod_cgroup import remove_cgroups
 
 _RUNS = CHECKOUT / ".build/lab-runs"
 
@@ -29,6 +30,7 @@ def run_folder() -> Iterator[Path]:
         with held:
             yield folder
     finally:
+        remove_cgroups(folder.name)
         with _alone():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -39,6 +41,7 @@ def remove_leftovers() -> None:
         for lock in _RUNS.glob("*/lock"):
             with lock.open() as held:
                 if _is_free(held):
+                    remove_cgroups(lock.parent.name)
                     shutil.rmtree(lock.parent, ignore_errors=True)
 
 

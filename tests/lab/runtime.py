@@ -145,8 +145,8 @@ class LabKubelet(Kubelet):
             "kernelVersion": node.kernel_release,
             "osImage": "lab",
             "containerRuntimeVersion": "lab://1",
-            "kubeletVersion": "v1.20.2",
-            "kubeProxyVersion": "v1.20.2",
+            "kubeletVersion": self.release,
+            "kubeProxyVersion": self.release,
             "operatingSystem": "linux",
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, ""),
         }

@@ -24,7 +24,6 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.resources import REVIEWS
 from ansible_collections.dataplane.calico_bpf.tests.lab.selectors import Match
 from ansible_collections.dataplane.calico_bpf.tests.lab.store import Change, Object
 
-_VERSION = {"major": "1", "minor": "30", "gitVersion": "v1.30.0-lab", "platform": "linux/amd64"}
 _HEALTH = ("healthz", "livez", "readyz")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
 #: How long a watch lasts whose client does not say.
@@ -38,9 +37,18 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, cluster: Cluster, access: Access, faults: Faults, token: str) -> None:
+    def __init__(
+        self, cluster: Cluster, access: Access, faults: Faults, token: str, release: str
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.cluster, self.access, self.faults, self.token = cluster, access, faults, token
+        major, minor, _patch = release.split(".")
+        self.version = {
+            "major": major.removeprefix("v"),
+            "minor": minor,
+            "gitVersion": f"{release}-lab",
+            "platform": "linux/amd64",
+        }
         self._connections: set[socket.socket] = set()
 
     @property
@@ -132,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         if steps and steps[0] in _HEALTH:
             return self._text(b"ok")
         if steps == ["version"]:
-            return self._answer(_VERSION)
+            return self._answer(self.server.version)
         if found := self._discovery(steps):
             return self._answer(found)
         return self._serve(request, self._target(steps))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import Playbook
+from ansible_collections.dataplane.calico_bpf.tests.lab.objects import terminates
 from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     FINALIZER,
     FIXED,
@@ -160,21 +161,19 @@ def come_back(lab: Rollout, name: str) -> None:
 # --- a run that is broken off ---------------------------------------------------------------------
 
 
-def test_a_run_that_is_broken_off_is_gone_on_with() -> None:
-    """By ctrl-C and by SIGKILL, in mid-drain and while there is no Felix; the last has a rival."""
-    with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
+@pytest.mark.parametrize("api", ["embedded", "real"])
+def test_a_run_that_is_broken_off_is_resumed(api: str) -> None:
+    """By ctrl-C and by SIGKILL, in mid-drain and while a pod ends; the last has a rival."""
+    with new_rollout(api, nodes=2, endpoints=1, version=OLD) as lab:
         before = lab.programs()
-        following: dict[str, Any] = {"node_upgrade_felix_timeout": 60}
-        run = break_off_in_mid_drain(lab, lab.start(), "worker-1", signal.SIGINT, **following)
+        run = break_off_in_mid_drain(lab, lab.start(), "worker-1", signal.SIGINT)
         assert lab.programs() == before
         assert set(lab.versions().values()) == {OLD}
-        break_off_without_a_felix(lab, run, "worker-1", signal.SIGKILL)
-        assert lab.versions() == {"worker-1": "none", "worker-2": OLD}
+        break_off_while_a_pod_ends(lab, run, "worker-1", signal.SIGKILL)
 
-        run = break_off_in_mid_drain(lab, lab.start(), "worker-2", signal.SIGKILL, **following)
+        run = break_off_in_mid_drain(lab, lab.start(), "worker-2", signal.SIGKILL)
         assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD}
-        break_off_without_a_felix(lab, run, "worker-2", signal.SIGINT)
-        assert lab.versions() == {"worker-1": FIXED, "worker-2": "none"}
+        break_off_while_a_pod_ends(lab, run, "worker-2", signal.SIGINT)
 
         run = lab.start()
         lab.seen(run, "worker-2] drain: begun")
@@ -182,11 +181,10 @@ def test_a_run_that_is_broken_off_is_gone_on_with() -> None:
         code, told = run.wait()
         assert code == 0, told
         lab.must_be_complete()
+        assert not [each for name in lab.cluster.nodes for each in lab.finalizers(name)]
 
 
-def break_off_in_mid_drain(
-    lab: Rollout, run: Playbook, node: str, how: signal.Signals, **following: Any
-) -> Playbook:
+def break_off_in_mid_drain(lab: Rollout, run: Playbook, node: str, how: signal.Signals) -> Playbook:
     """End a run while it waits for pods that don't end; the next one, which waits for its Lease.
 
     If what was begun went on after the end, it would go on to renew that Lease.
@@ -196,23 +194,37 @@ def break_off_in_mid_drain(
         lab.seen(run, f"{node}: waiting for ")
         break_off(run, how)
         must_be_left_at(lab, node)
-        following_run = lab.start(**following)
+        following_run = lab.start()
         lab.seen(following_run, WATCHES)
         lab.seen(following_run, f"{node}] drain: begun")
     return following_run
 
 
-def break_off_without_a_felix(lab: Rollout, run: Playbook, name: str, how: signal.Signals) -> None:
-    """End a run while the old Felix, whose pod is stopped, is waited for."""
+def break_off_while_a_pod_ends(lab: Rollout, run: Playbook, name: str, how: signal.Signals) -> None:
+    """End a run between the deletion of the old pod and the removal of the finalizer.
+
+    What is left is the old pod, terminated: beside its successor, before 1.27 without one.
+    """
     node = lab.cluster.node(name)
     node.faults.linger = 3600
     lab.seen(run, f"{name}] node_upgrade: begun")
     lab.cluster.wait(lambda: lab.finalizers(name) == [FINALIZER], "the old pod is held")
     break_off(run, how)
     node.faults.linger = 0
-    lab.cluster.wait(lambda: not node.felix_processes(), "the old Felix ends")
+    lab.cluster.wait(lambda: ended(lab, name), "the end of the old Felix is reported")
+    left = FIXED if lab.replaces_terminal else "none"
+    lab.cluster.wait(lambda: lab.versions()[name] == left, f"calico-node is {left}")
     must_be_left_at(lab, name)
     assert lab.finalizers(name) == [FINALIZER]
+    running = 1 if lab.replaces_terminal else 0
+    lab.cluster.wait(lambda: len(node.felix_processes()) == running, f"{running} Felix runs")
+
+
+def ended(lab: Rollout, node: str) -> bool:
+    """Whether the containers of the node's deleted pod are reported as terminated."""
+    pods = [pod for pod in lab.cluster.pods("kube-system") if terminates(pod)]
+    (pod,) = [pod for pod in pods if pod["spec"].get("nodeName") == node]
+    return all("terminated" in each["state"] for each in pod["status"]["containerStatuses"])
 
 
 def break_off(run: Playbook, how: signal.Signals) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the lab takes for granted of a Kubernetes API, asked of the embedded one and the real one.
+"""What the lab takes for granted of a Kubernetes API, asked of the embedded ones and the real one.
 
 The official Python client asks where it can; raw HTTP shows what lies below it. A test that only
 one of the two could pass does not belong here (test_embedded.py has the rest).
@@ -9,7 +9,6 @@ one of the two could pass does not belong here (test_embedded.py has the rest).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +22,12 @@ from kubernetes import dynamic
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
-from ansible_collections.dataplane.calico_bpf.tests.lab import control_plane
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client
-from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import embedded_api
 from ansible_collections.dataplane.calico_bpf.tests.lab.kubelet import Kubelet
-from ansible_collections.dataplane.calico_bpf.tests.lab.objects import conditions, ready
+from ansible_collections.dataplane.calico_bpf.tests.lab.objects import conditions, finished, ready
+from ansible_collections.dataplane.calico_bpf.tests.lab.releases import reports_terminal_phase
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import APIS, serving
 
 Object = dict[str, Any]
 OLD, NEW = "calico/node:v3.28.1", "calico/node:v3.29.5"
@@ -38,17 +37,10 @@ HASH = "controller-revision-hash"
 # --- the two APIs, and what a test has of them ----------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["embedded", "real"])
+@pytest.fixture(scope="module", params=APIS)
 def api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    if request.param == "embedded":
-        with embedded_api() as embedded:
-            yield embedded
-        return
-    if control_plane.find() is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(control_plane.NOT_FOUND)
-    with control_plane.control_plane() as real:
-        yield real
+    with serving(request.param) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -615,7 +607,7 @@ class TestDaemonSet:
 
         eventually(counted)
 
-    def test_on_delete_waits_for_each_pod_to_be_gone(
+    def test_on_delete_waits_for_each_pod_to_have_ended(
         self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
     ) -> None:
         old = roll_out(apps, raw, namespace)
@@ -646,16 +638,46 @@ class TestDaemonSet:
             resourceVersion=version["resourceVersion"],
             timeoutSeconds=10,
         )
-        ends = ((e["type"], e["object"]) for e in watch if e["type"] in ("ADDED", "DELETED"))
-        gone, new = next(ends), next(ends)
-        assert (gone[0], gone[1]["metadata"]["name"]) == ("DELETED", name)
-        assert new[0] == "ADDED"
-        replacement = raw.do(
-            "GET", f"/api/v1/namespaces/{namespace}/pods/{new[1]['metadata']['name']}"
-        )
+        seen = []
+        for event in watch:
+            seen.append((event["type"], event["object"]["metadata"]["name"]))
+            if seen[-1] == ("MODIFIED", name) and finished(event["object"]):
+                seen.append(("TERMINAL", name))
+            if event["type"] == "ADDED":
+                break
+        before = "TERMINAL" if reports_terminal_phase(kubelet.release) else "DELETED"
+        assert (before, name) in seen
+        successor = seen[-1][1]
+        replacement = raw.do("GET", f"/api/v1/namespaces/{namespace}/pods/{successor}")
         assert replacement["spec"]["nodeName"] == node
         assert replacement["metadata"]["labels"][HASH] != old[0]["metadata"]["labels"][HASH]
         eventually(lambda: raw.do("GET", path)["status"].get("updatedNumberScheduled") == 1)
+
+    def test_a_deleted_pod_that_a_finalizer_keeps(
+        self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
+    ) -> None:
+        """Once it has ended it holds its node no longer; before 1.27 until it has left the API."""
+        old = roll_out(apps, raw, namespace)[0]
+        apps.patch_namespaced_daemon_set("calico-node", namespace, image(NEW))
+        path = f"/api/v1/namespaces/{namespace}/pods/{old['metadata']['name']}"
+        raw.do("PATCH", path, {"metadata": {"finalizers": ["lab.example/hold"]}})
+        raw.do("DELETE", path)
+
+        def ended() -> bool:
+            statuses = raw.do("GET", path)["status"]["containerStatuses"]
+            return all("terminated" in each["state"] for each in statuses)
+
+        eventually(ended)
+        if reports_terminal_phase(kubelet.release):
+            eventually(lambda: images(raw, namespace) == [OLD, OLD, NEW])
+            assert raw.do("GET", path)["status"]["phase"] in ("Succeeded", "Failed")
+        else:
+            time.sleep(1.5)
+            assert len(pods_at(raw, namespace)) == 3
+            assert raw.do("GET", path)["status"]["phase"] == "Running"
+        raw.do("PATCH", path, {"metadata": {"finalizers": None}})
+        eventually(lambda: images(raw, namespace) == [OLD, OLD, NEW])
+        eventually(lambda: raw.ask("GET", path).code == 404)
 
     def test_each_template_is_a_revision_and_an_old_one_comes_back(
         self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str

@@ -23,6 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     Rollout,
     new_rollout,
 )
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import APIS
 from ansible_collections.dataplane.calico_bpf.tests.lab.snapshot import snapshot
 
 pytestmark = pytest.mark.timeout(900)
@@ -33,13 +34,13 @@ PHASES = ("drain", "qdisc_parity", "node_upgrade", "reattach", "verify", "resume
 PREFIX = "dataplane.calico-bpf/"
 #: No heartbeat in the time of a test: what is seeded stays as it is, what is written is ours.
 STILL: dict[str, Any] = {"version": OLD, "heartbeat": 3600}
-either = pytest.mark.parametrize("api", ["embedded", "real"])
+every = pytest.mark.parametrize("api", APIS)
 
 
 # --- the whole of it ------------------------------------------------------------------------------
 
 
-@either
+@every
 def test_the_whole_upgrade_and_a_second_run(api: str) -> None:
     with new_rollout(api, nodes=3, endpoints=2, **STILL) as rollout:
         seeded = {
@@ -264,9 +265,10 @@ def cordon(rollout: Rollout, node: str, unschedulable: bool = True) -> None:
 # --- a part of it ---------------------------------------------------------------------------------
 
 
-def test_node_after_node_by_limit_and_all_of_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("api", ["embedded", "older"])
+def test_node_after_node_by_limit_and_all_of_it_back(api: str, tmp_path: Path) -> None:
     """The inventory has names of its own for the nodes."""
-    with new_rollout("embedded", nodes=2, endpoints=1, **STILL) as rollout:
+    with new_rollout(api, nodes=2, endpoints=1, **STILL) as rollout:
         names = ("-i", str(inventory_of_its_own(rollout, tmp_path)))
         strategy = update_strategy(rollout)
         code, told = rollout.upgrade(*names, "--limit", "host-2")

@@ -247,8 +247,10 @@ class Vm(Node):
     def run_python(self, module: str, *arguments: str) -> str:
         return self.exec(*_PYTHON, module, *arguments)
 
-    def contain_python(self, name: str, module: str, *arguments: str) -> _Unit:
-        return _Unit(self, f"{name}.service", (*_PYTHON, module, *arguments))
+    def contain_python(self, name: str, pod_uid: str, module: str, *arguments: str) -> _Unit:
+        # Named as a kubelet with the systemd driver names a pod's slice.
+        slice_ = f"kubepods-burstable-pod{pod_uid.replace('-', '_')}.slice"
+        return _Unit(self, f"{name}.service", slice_, (*_PYTHON, module, *arguments))
 
     @contextmanager
     def felix_health(self) -> Iterator[tuple[str, int]]:
@@ -270,11 +272,12 @@ class Vm(Node):
 class _Unit:
     """A program under the node's systemd, as a unit that is gone when it has ended."""
 
-    def __init__(self, vm: Vm, name: str, program: tuple[str, ...]) -> None:
+    def __init__(self, vm: Vm, name: str, slice_: str, program: tuple[str, ...]) -> None:
         self._vm, self._name = vm, name
         words = vm.words(
-            "systemd-run", "--quiet", "--wait", "--collect", f"--unit={name}", *program
-        )
+            "systemd-run", "--quiet", "--wait", "--collect", f"--unit={name}", f"--slice={slice_}",
+            *program,
+        )  # fmt: skip
         with (vm.folder / "felix.out").open("a") as said:
             self._waits = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True

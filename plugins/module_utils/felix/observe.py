@@ -13,29 +13,30 @@ from typing import Any
 from ..errors import DataplaneError, Refusal
 from ..kernel import namespace
 from . import health, http, log, logfiles, metrics
-from .processes import Felix, Sampler, felixes
+from .processes import Felix, Process, Sampler, felixes, processes_of_pod
 from .window import watched
 
 Params = Mapping[str, Any]
 #: Seconds within which Felix must answer.
 _TIMEOUT = 5.0
 _LONGEST = 3600
-_GONE_POLL = 0.2
+_EXIT_POLL = 0.2
 
 
 def felix_info(params: Params) -> dict[str, Any]:
     """:raises DataplaneError: only where it could not even begin; nothing is ever changed."""
-    _check(params, window=0, gone_within=0)
+    _check(params, window=0, wait_exit=0)
     urls = params["health_url"].rstrip("/") + "/readiness", params["metrics_url"]
     for url in urls:
         http.parts_of(url)
     start = time.monotonic()
     with namespace.entered(params["netns"]):
-        waited = _wait_for_the_end(params["gone_within"])
+        left, waited = _await_exit(params["exited_pod_uid"], params["wait_exit"])
         seen = _felixes_and_churn(params)
         result = {
             "changed": False,
             **seen,
+            "exited_pod_processes": None if left is None else [asdict(each) for each in left],
             "health": _health(urls[0], len(seen["felix"])),
             **_metrics(urls[1]),
             **_log(params["log_files"] or logfiles.DEFAULT, params["pod_uid"]),
@@ -67,12 +68,16 @@ def _check(params: Params, **least: int) -> None:
 # --- processes and churn --------------------------------------------------------------------------
 
 
-def _wait_for_the_end(seconds: float) -> float:
-    """Wait up to so long until no Felix is left; how long it took."""
+def _await_exit(pod_uid: str | None, seconds: float) -> tuple[list[Process] | None, float]:
+    """Wait up to so long until no process of a pod is left; what is left, and how long it took."""
+    if pod_uid is None:
+        return None, 0.0
     start = time.monotonic()
-    while seconds and felixes() and time.monotonic() - start < seconds:
-        time.sleep(_GONE_POLL)
-    return time.monotonic() - start if seconds else 0.0
+    while left := processes_of_pod(pod_uid):
+        if time.monotonic() - start >= seconds:
+            break
+        time.sleep(_EXIT_POLL)
+    return left, time.monotonic() - start
 
 
 def _felixes_and_churn(params: Params) -> dict[str, Any]:
@@ -88,7 +93,12 @@ def _felixes_and_churn(params: Params) -> dict[str, Any]:
 
 
 def _felix(felix: Felix, cpu: float | None) -> dict[str, Any]:
-    return {"pid": felix.pid, "age_seconds": felix.age_seconds, "cpu": cpu}
+    return {
+        "pid": felix.pid,
+        "age_seconds": felix.age_seconds,
+        "cpu": cpu,
+        "pod_uid": felix.pod_uid,
+    }
 
 
 def _cores(felix: Felix, before: Sequence[Felix], seconds: float) -> float:

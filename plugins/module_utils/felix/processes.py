@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,14 +17,26 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _MOST_PID = 1 << 22
 #: A new process is its parent's twin until it executes its own program: this often it is read anew.
 _LOOKS = 3
+#: A pod's cgroup: pod<uid> by the kubelet's cgroupfs driver, kubepods-burstable-pod<uid>.slice with
+#: underscores in the uid by its systemd driver (pkg/kubelet/cm in Kubernetes).
+_POD_CGROUP = re.compile(r"[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})\b")
 
 
 @dataclass(frozen=True)
 class Felix:
+    """``pod_uid`` is None where the process is in no pod's cgroup."""
+
     pid: int
     age_seconds: float
     #: Seconds of CPU time since it began, its own threads' only.
     cpu_seconds: float
+    pod_uid: str | None = None
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -51,11 +64,36 @@ def felixes() -> list[Felix]:
             if is_felix(argv):
                 fields = _stat(pid)
                 cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-                found[pid] = Felix(pid, round(_age(fields), 1), cpu)
+                found[pid] = Felix(pid, round(_age(fields), 1), cpu, _pod_uid(pid))
                 parents[pid] = int(fields[1])
         except (FileNotFoundError, ProcessLookupError):
             continue
     return [felix for pid, felix in found.items() if parents[pid] not in found]
+
+
+def processes_of_pod(uid: str) -> list[Process]:
+    """The processes in the cgroup of the pod with this uid, without those that have ended."""
+    found = []
+    for pid in sorted(_pids()):
+        try:
+            if _pod_uid(pid) != uid or _stat(pid)[0] in ("Z", "X"):
+                continue
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                found.append(Process(pid, file.read().rstrip("\n")))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def pod_uid_in(cgroups: str) -> str | None:
+    """The uid of the pod that /proc/PID/cgroup names, the innermost where pods are nested."""
+    uids = _POD_CGROUP.findall(cgroups)
+    return uids[-1].replace("_", "-") if uids else None
+
+
+def _pod_uid(pid: int) -> str | None:
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+        return pod_uid_in(file.read())
 
 
 def is_felix(argv: list[str]) -> bool:

@@ -4,7 +4,8 @@
 """Which pods of a node are evicted, which stay, and which nobody but the caller may let go. Pure.
 
 The rules are those of ``kubectl drain --ignore-daemonsets`` (k8s.io/kubectl, pkg/drain/filters.go):
-a finished pod may always go.
+a finished pod may always go. Unlike there, a finished pod of a DaemonSet that is deleted already is
+not waited for: it holds nothing, and the finalizer of a replacement may keep it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .pods import Pod, controller_of, has_local_data, is_finished, is_mirror, name_of
+from .pods import (
+    Pod,
+    controller_of,
+    has_local_data,
+    is_finished,
+    is_mirror,
+    name_of,
+    terminating_since,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ def _stays(pod: Pod) -> str | None:
     if is_mirror(pod):
         return "a static pod of the kubelet's"
     owner = controller_of(pod)
-    if owner and owner["kind"] == "DaemonSet" and not is_finished(pod):
+    goes = is_finished(pod) and terminating_since(pod) is None
+    if owner and owner["kind"] == "DaemonSet" and not goes:
         return f"of the DaemonSet {owner['name']}"
     return None
 

@@ -342,6 +342,15 @@ def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
     assert states(judged)["b"] is State.INTERRUPTED
 
 
+def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
+    """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
+    seen = upgraded("a")
+    assert states(judge(WISH, seen))["a"] is State.DONE
+    held = pod("a", terminating=True, held=True)
+    seen = replace(seen, pods=(held, *seen.pods))
+    assert states(judge(WISH, seen))["a"] is State.INTERRUPTED
+
+
 @pytest.mark.parametrize(
     "changes", [{"verified": None}, {"verified": f"hash-{OLD}"}, {"cordoned_by": "run 1"}]
 )

@@ -39,6 +39,7 @@ def pod(name: str = "a", owner: str | None = "ReplicaSet", **more: Any) -> Objec
 
 
 DATA = [{"name": "scratch", "emptyDir": {}}]
+DELETED = {"deletionTimestamp": "2026-11-23T22:00:00Z"}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ DATA = [{"name": "scratch", "emptyDir": {}}]
     [
         (pod(owner="DaemonSet"), "DaemonSet one"),
         (pod(owner="DaemonSet", volumes=DATA), "DaemonSet one"),
+        (pod(owner="DaemonSet", phase="Failed", metadata=DELETED), "DaemonSet one"),
         (pod(owner=None, metadata={"annotations": {"kubernetes.io/config.mirror": "x"}}), "static"),
     ],
 )

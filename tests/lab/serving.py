@@ -1,0 +1,39 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Kubernetes APIs that tests are parametrized with, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
+from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import (
+    NOT_FOUND,
+    control_plane,
+    find,
+)
+from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import embedded_api
+from ansible_collections.dataplane.calico_bpf.tests.lab.releases import CURRENT, OLDER
+
+#: The embedded API as a current Kubernetes release and as an older one, and the real API.
+APIS = ("embedded", "older", "real")
+_EMBEDDED = {"embedded": CURRENT, "older": OLDER}
+
+
+@contextmanager
+def serving(name: str) -> Iterator[Api]:
+    """One of ``APIS``. Without a real one the test is skipped; in CI it fails."""
+    if name != "real":
+        with embedded_api(_EMBEDDED[name]) as embedded:
+            yield embedded
+        return
+    if find() is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(NOT_FOUND)
+    with control_plane() as real:
+        yield real
