@@ -35,7 +35,7 @@ VARIABLES: dict[str, Any] = {
     "qdisc_parity_settle": 0,
 }
 OURS = "dataplane.calico_bpf."
-#: These wait for pods, or for the old Felix to be gone.
+#: These wait for pods.
 WAITS = {f"{OURS}node_drain", f"{OURS}calico_node_pod"}
 ON_NODE = {f"{OURS}felix_info", f"{OURS}qdisc_consistency"}
 ON_CONTROLLER = {

@@ -208,8 +208,9 @@ def break_off_while_a_pod_ends(lab: Rollout, run: Playbook, name: str, how: sign
     node = lab.cluster.node(name)
     node.faults.linger = 3600
     lab.seen(run, f"{name}] node_upgrade: begun")
-    lab.cluster.wait(lambda: lab.finalizers(name) == [FINALIZER], "the old pod is held")
+    lab.cluster.wait(lambda: leaving(lab, name), "the old pod is deleted")
     break_off(run, how)
+    assert lab.finalizers(name) == [FINALIZER]
     node.faults.linger = 0
     lab.cluster.wait(lambda: ended(lab, name), "the end of the old Felix is reported")
     left = FIXED if lab.replaces_terminal else "none"
@@ -220,10 +221,15 @@ def break_off_while_a_pod_ends(lab: Rollout, run: Playbook, name: str, how: sign
     lab.cluster.wait(lambda: len(node.felix_processes()) == running, f"{running} Felix runs")
 
 
+def leaving(lab: Rollout, node: str) -> list[dict[str, Any]]:
+    """The node's calico-node pods that were deleted."""
+    pods = [pod for pod in lab.cluster.pods("kube-system") if terminates(pod)]
+    return [pod for pod in pods if pod["spec"].get("nodeName") == node]
+
+
 def ended(lab: Rollout, node: str) -> bool:
     """Whether the containers of the node's deleted pod are reported as terminated."""
-    pods = [pod for pod in lab.cluster.pods("kube-system") if terminates(pod)]
-    (pod,) = [pod for pod in pods if pod["spec"].get("nodeName") == node]
+    (pod,) = leaving(lab, node)
     return all("terminated" in each["state"] for each in pod["status"]["containerStatuses"])
 
 

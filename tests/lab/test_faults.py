@@ -174,10 +174,12 @@ def test_a_felix_that_dies_in_mid_pass_leaves_nothing_behind(
         code, told = lab.upgrade(version=to, calico_bpf_overrides=list(accepted))
         assert code == 0, told
         lab.must_be_complete(to)
-        # What the old Felix left is repaired beside the new one, which may be faster.
+        # What the old Felix left is repaired beside the new one, which may have been at work there:
+        # the old program is then a stale one, and the new one's slot another.
         after = "node_upgrade", "reattach"
         assert repaired(lab, "worker-1", *after) == [mismatch]
-        assert repaired(lab, "worker-2", *after) in ([], ["duplicate_program"])
+        left = {"duplicate_program", "stale_program", mismatch}
+        assert set(repaired(lab, "worker-2", *after)) <= left
 
 
 # --- never two Felixes ----------------------------------------------------------------------------
