@@ -17,7 +17,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .PHONY: help setup test lint format types sanity unit integration lab control-plane demo
 .PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm kernels guests
-.PHONY: build clean
+.PHONY: kubernetes kubelet build clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
@@ -32,8 +32,8 @@ lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugi
 	ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck .ci/run tests/*.sh tests/lab/*.sh tests/vm/*.sh tests/vm/image/*.sh \
-		molecule/default/files/*.sh
+	shellcheck .ci/run tests/*.sh tests/lab/*.sh tests/kubelet/*.sh tests/vm/*.sh \
+		tests/vm/image/*.sh molecule/default/files/*.sh
 	vermin --no-tips --violations -t=3.9- plugins
 
 format: $(READY)  ## let ruff put the style right
@@ -62,6 +62,13 @@ lab: $(READY) control-plane  ## tests of the embedded lab: its Kubernetes API, a
 
 control-plane:  ## the real Kubernetes API for the tests, built once and cached
 	tests/lab/build_control_plane.sh
+
+# KUBELET may name tests, or give pytest options.
+kubelet: $(READY) kubernetes  ## calico-node replaced under a real kubelet, about five minutes, as root
+	pytest $(or $(KUBELET),tests/kubelet)
+
+kubernetes:  ## the current Kubernetes, kubelet and containerd for that, built once and cached
+	tests/kubelet/build.sh
 
 demo: $(READY)  ## see a cluster upgraded node by node while traffic flows, as root
 	python tests/demo
