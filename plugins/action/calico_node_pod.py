@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
-    CalicoNodePod,
-    PodOptions,
-)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
     AUTH,
     connect,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
+    CalicoNodePod,
+    PodOptions,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,

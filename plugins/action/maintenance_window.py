@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import window
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import maintenance_window
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
@@ -32,7 +32,9 @@ class ActionModule(ControllerAction):
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         if not options["start"] and not options["end"]:
             return {"changed": False, "msg": "there is no maintenance window", **_NO_WINDOW}
-        asked = window.window(options["start"] or "", options["end"] or "", options["timezone"])
+        asked = maintenance_window.window(
+            options["start"] or "", options["end"] or "", options["timezone"]
+        )
         now = datetime.now(timezone.utc)
         opening = asked.opening(now)
         facts = {
@@ -40,9 +42,9 @@ class ActionModule(ControllerAction):
             "inside": opening.holds(now),
             "opens_at": opening.opens.astimezone(asked.zone).isoformat(),
             "closes_at": opening.closes.astimezone(asked.zone).isoformat(),
-            "seconds_left": window.seconds_left(opening, now),
+            "seconds_left": maintenance_window.seconds_left(opening, now),
         }
-        objection = window.objection(asked, now, options["needed"])
+        objection = maintenance_window.objection(asked, now, options["needed"])
         if objection and not self.check_mode:
             raise Refusal(objection, facts)
         if objection:

@@ -13,7 +13,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connecti
     connect,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.eviction import Leave
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import Leave
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import preflight, rollout_results
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
     AUTH,
     connect,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.reading import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import (
+    preflight,
+    serialize,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import Mode, Wish
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
     missing_permissions,
     read_cluster,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import Mode, Wish
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
@@ -48,10 +51,10 @@ class ActionModule(ControllerAction):
         kube = connect(options, self.tell)
         missing = missing_permissions(kube, wish)
         if missing:
-            return rollout_results.forbidden(missing)
+            return serialize.forbidden(missing)
         cluster = read_cluster(kube, wish)
         judged = preflight.judge(wish, cluster)
-        return rollout_results.preflight(judged, cluster, wish, options["node_duration"])
+        return serialize.preflight(judged, cluster, wish, options["node_duration"])
 
 
 def _wish(options: Mapping[str, Any]) -> Wish:

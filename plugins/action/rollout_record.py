@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
     Event,
     Status,
     plain,

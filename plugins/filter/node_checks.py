@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.verification import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.node_checks import (
     Bounds,
     verify,
 )

@@ -205,7 +205,7 @@ verifier_log:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec, commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
     DataplaneError,
     ProgramRefused,

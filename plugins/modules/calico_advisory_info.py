@@ -129,17 +129,17 @@ attach_type:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import rollout_results
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.advisories import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.advisories import (
     Path,
     select,
     unknown_version,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.versions import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.versions import (
     attach_type,
     parse,
     parse_kernel,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import serialize
 
 
 def main() -> None:
@@ -163,7 +163,7 @@ def main() -> None:
         given["attach_type"] or attach_type(None, kernel),
     )
     chosen = select(path) if path.target else [unknown_version(given["to_version"])]
-    module.exit_json(changed=False, **rollout_results.advised(path, chosen))
+    module.exit_json(changed=False, **serialize.advised(path, chosen))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ targets:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import probe
 

@@ -140,9 +140,9 @@ elapsed_ms:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import observe
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import commands
 
 
 def main() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = observe.tc_churn_info(module.params)
+        result = commands.tc_churn_info(module.params)
     except DataplaneError as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(**result)

@@ -11,10 +11,7 @@ from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
-    Lease,
-    not_held,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import Lease, not_held
 
 #: Which Lease, and as whom; the documentation is the fragment ``lease``'s.
 LEASE_SPEC: Mapping[str, Any] = {

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import Event, Status
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.journal import locked
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.next_steps import next_steps
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report import Report, report
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.journal import locked
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.next_steps import (
+    next_steps,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import (
+    Report,
+    report,
+)
 
 from .report_page import page
 

@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
     duration,
     seconds_between,
     visible,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.next_steps import next_steps
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.phase_result import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.next_steps import (
+    next_steps,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phase_result import (
     EndpointRecord,
     outline,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import (
     BAD,
     NodeRecord,
     Note,

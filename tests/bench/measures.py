@@ -22,7 +22,14 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import argspec
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    Mode,
+    Order,
+    survey,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Repairer
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
@@ -32,13 +39,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Hook,
     Judgement,
     Verdict,
-)
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.parity import judge
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Repairer
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
-    Mode,
-    Order,
-    survey,
 )
 from ansible_collections.dataplane.calico_bpf.tests.bench.node import GLOBS, Node
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, run
@@ -172,7 +172,7 @@ def module(clock: Clock, node: Node) -> None:
     clock.keep("elapsed_ms", told["elapsed_ms"] / 1e3)
 
 
-_OURS = "ansible_collections.dataplane.calico_bpf.plugins.module_utils.commands"
+_OURS = "ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.commands"
 IMPORTS = {
     "nothing": "sys",
     "our module_utils": _OURS,

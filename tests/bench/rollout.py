@@ -19,10 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
-    CHECKOUT,
-    end_on_signals,
-)
+from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, end_on_signals
 from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import Rollout, new_rollout
 
 SIZES = (3, 10, 30)

@@ -24,10 +24,7 @@ from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.tests.demo.stage import Promises, heading, show
 from ansible_collections.dataplane.calico_bpf.tests.demo.traffic import Count, Traffic, traffic
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
-    CHECKOUT,
-    end_on_signals,
-)
+from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, end_on_signals
 from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import embedded_api
 from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import (
     LabCluster,

@@ -23,10 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
-    Era,
-    named_by_calico,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, named_by_calico
 from ansible_collections.dataplane.calico_bpf.tests.demo.stage import (
     Promises,
     heading,

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.watch import TcWatch
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.tc_monitor import TcWatch
 from ansible_collections.dataplane.calico_bpf.tests.demo.stage import unhurried
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import packets_met
 from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (

@@ -11,18 +11,18 @@ from functools import partial
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.guard import Guard
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Verdict
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Mode,
     Order,
     survey,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Guard
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Verdict
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 
 CALI = "cali0123456789a"

@@ -27,7 +27,7 @@ import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import classifier
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     ETH_P_ALL,
@@ -175,7 +175,7 @@ class Pair:
 
         def on_model() -> Attachments:
             slot = self._chosen(new)
-            after = classifier.add(self.model, new._replace(**slot._asdict()))
+            after = kernel_rules.add(self.model, new._replace(**slot._asdict()))
             chosen.append(slot)
             return after
 
@@ -186,15 +186,15 @@ class Pair:
         return refused
 
     def _chosen(self, new: Attachment) -> Slot:
-        priority = new.priority or classifier.auto_priority(self.model)
-        return Slot(priority, new.handle or classifier.free_handle(self.model, priority))
+        priority = new.priority or kernel_rules.auto_priority(self.model)
+        return Slot(priority, new.handle or kernel_rules.free_handle(self.model, priority))
 
     def replace(self, new: Attachment) -> int:
-        on_model = partial(classifier.replace, self.model, new)
+        on_model = partial(kernel_rules.replace, self.model, new)
         return self._do(f"replace {new}", partial(self.kernel.replace, new), on_model)
 
     def delete(self, slot: Slot, chain: int = 0) -> int:
-        on_model = partial(classifier.delete, self.model, slot, chain)
+        on_model = partial(kernel_rules.delete, self.model, slot, chain)
         what = f"delete {slot} in chain {chain}"
         return self._do(what, partial(self.kernel.delete, slot, chain), on_model)
 
@@ -214,7 +214,7 @@ class Pair:
             really = error.errno or 0
         try:
             self.model = on_model()
-        except classifier.Refused as refused:
+        except kernel_rules.Refused as refused:
             predicted = NO_PRIORITY_LEFT if refused.errno == errno.ENOSPC else refused.errno
         assert (predicted, self.model) == (really, self.kernel.filters()), f"{what}: {before}"
         return really

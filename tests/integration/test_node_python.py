@@ -122,7 +122,7 @@ def test_an_audit_and_a_repair_load_no_library(lab: Lab, tmp_path: Path) -> None
     python = interpreter(tmp_path, "-X importtime", also=f"2>>{log}")
     audit_and_repair(lab, python)
     imported = imported_modules(log)
-    assert any(name.endswith("module_utils.commands") for name in imported), imported
+    assert any(name.endswith("module_utils.endpoint.commands") for name in imported), imported
     assert not imported & set(LIBRARIES)
     # That the log would show it: making a clsact qdisc needs pyroute2.
     bare = lab.endpoint("cali3", clsact=False)

@@ -17,11 +17,11 @@ from itertools import chain, combinations
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import outlook
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Outlook
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.outlook import outlook
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix, witnessed
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab

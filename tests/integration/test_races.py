@@ -24,18 +24,18 @@ import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.guard import Guard
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy, Verdict
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Mode,
     Order,
     Survey,
     survey,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Guard
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy, Verdict
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import attach, loaded
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.churn import Interface
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.observation import watched
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.processes import Sampler
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.window import watched
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.tests.felix import passes
 from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Outlook
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
     DRIFTS,

@@ -23,16 +23,16 @@ from typing import NamedTuple
 
 from pyroute2 import netns as pyroute2_netns
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.repair import Outcome
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.survey import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Mode,
     Order,
     survey,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, run
 
 HOOKS = ("ingress", "egress")

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.image import image_of
-from ansible_collections.dataplane.calico_bpf.tests.kubelet.real_cluster import (
-    VERSIONS,
-)
+from ansible_collections.dataplane.calico_bpf.tests.kubelet.real_cluster import VERSIONS
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.waiting import wait_until
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client
 from ansible_collections.dataplane.calico_bpf.tests.lab.objects import ready

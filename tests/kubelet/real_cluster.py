@@ -24,10 +24,7 @@ from ansible_collections.dataplane.calico_bpf.tests.kubelet.control_plane import
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.image import write_archive
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.network import Network
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.node import Node
-from ansible_collections.dataplane.calico_bpf.tests.kubelet.programs import (
-    NOT_FOUND,
-    find_programs,
-)
+from ansible_collections.dataplane.calico_bpf.tests.kubelet.programs import NOT_FOUND, find_programs
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.waiting import wait_until
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Object
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
     CalicoNodePod,
     PodOptions,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
 
 _say = partial(print, flush=True)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
     FINALIZER,
 )
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.daemonset import (
@@ -23,9 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.kubelet.daemonset import (
     uid_of,
 )
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.felix_watch import FelixWatch
-from ansible_collections.dataplane.calico_bpf.tests.kubelet.real_cluster import (
-    RealCluster,
-)
+from ansible_collections.dataplane.calico_bpf.tests.kubelet.real_cluster import RealCluster
 from ansible_collections.dataplane.calico_bpf.tests.lab.objects import finished, terminates
 
 #: The first test of a module also waits for the cluster.

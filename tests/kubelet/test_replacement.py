@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
     FINALIZER,
 )
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import run_module
@@ -35,10 +35,7 @@ from ansible_collections.dataplane.calico_bpf.tests.kubelet.daemonset import (
 )
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.felix_watch import FelixWatch
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.real_cluster import RealCluster
-from ansible_collections.dataplane.calico_bpf.tests.kubelet.replace import (
-    calico_node_pod,
-    replace,
-)
+from ansible_collections.dataplane.calico_bpf.tests.kubelet.replace import calico_node_pod, replace
 from ansible_collections.dataplane.calico_bpf.tests.kubelet.waiting import wait_until
 from ansible_collections.dataplane.calico_bpf.tests.lab.objects import terminates
 

@@ -19,10 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era, Release
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
-    CHECKOUT,
-    compile_program,
-)
+from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, compile_program
 from ansible_collections.dataplane.calico_bpf.tests.lab import manifests
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client

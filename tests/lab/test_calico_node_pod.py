@@ -20,14 +20,14 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
     Refusal,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.calico_node_pod import (
-    FINALIZER,
-    CalicoNodePod,
-    PodOptions,
-)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
+    FINALIZER,
+    CalicoNodePod,
+    PodOptions,
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client
 from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import EmbeddedApi

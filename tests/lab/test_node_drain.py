@@ -20,12 +20,12 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.eviction import Leave
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import Leave
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.policy import read_budgets
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.read_pdb import read_budgets
 from ansible_collections.dataplane.calico_bpf.tests.lab.client import Client
 from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import EmbeddedApi
 from ansible_collections.dataplane.calico_bpf.tests.lab.kubelet import Kubelet

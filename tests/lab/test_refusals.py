@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.permissions import needed
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.permissions import needed
 from ansible_collections.dataplane.calico_bpf.tests.lab import control_plane, manifests
 from ansible_collections.dataplane.calico_bpf.tests.lab.control_plane import ControlPlane
 from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import EmbeddedApi

@@ -16,11 +16,7 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.tests.lab.node import Node
 from ansible_collections.dataplane.calico_bpf.tests.lab.objects import ready
-from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
-    QUICK,
-    Rollout,
-    new_rollout,
-)
+from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import QUICK, Rollout, new_rollout
 
 pytestmark = pytest.mark.timeout(900)
 

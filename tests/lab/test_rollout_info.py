@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import preflight, rollout_results
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.reading import (
-    missing_permissions,
-    read_cluster,
-)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import (
+    preflight,
+    serialize,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     CORDONED_BY,
     FINALIZER,
     FORMER_REVISION,
@@ -30,6 +29,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
     VERIFIED,
     Mode,
     Wish,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
+    missing_permissions,
+    read_cluster,
 )
 from ansible_collections.dataplane.calico_bpf.tests.lab import control_plane
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
@@ -79,7 +82,7 @@ class Site:
         kube = connect({"kubeconfig": str(self.api.kubeconfig)})
         assert missing_permissions(kube, wished) == []
         cluster = read_cluster(kube, wished)
-        return rollout_results.preflight(preflight.judge(wished, cluster), cluster, wished, 60)
+        return serialize.preflight(preflight.judge(wished, cluster), cluster, wished, 60)
 
     def pod_on(self, node: str) -> Object:
         field = f"spec.nodeName={node}"

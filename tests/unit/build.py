@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import classifier
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Attachment,
     Attachments,
@@ -56,7 +56,7 @@ def at(*handles: int, program: int = 10) -> Attachments:
 def listed(*filters: Attachment) -> Attachments:
     """Filters of chain 0 in the kernel's order, if they are attached in the given order."""
     nothing: Attachments = ()
-    return reduce(classifier.add, filters, nothing)
+    return reduce(kernel_rules.add, filters, nothing)
 
 
 def endpoint(

@@ -4,7 +4,7 @@
 """A kernel in memory, into which anyone may write between any two calls.
 
 It stands for the netlink socket and, patched over ``kernel.bpf``, for bpf(2); the real Reader reads
-from it. Its filters obey classifier.py, which the integration tests hold against a real kernel.
+from it. Its filters obey kernel_rules.py, which the integration tests hold against a real kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import count
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import classifier
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import (
@@ -88,7 +88,7 @@ class Kernel(TcSocket):
     ) -> None:
         """All writes to the filters of a hook, whoever makes them, are made here.
 
-        :raises classifier.Refused: where the kernel refuses the change.
+        :raises kernel_rules.Refused: where the kernel refuses the change.
         """
         endpoint = self.endpoints[interface]
         held = endpoint.at(hook)
@@ -142,7 +142,7 @@ class Kernel(TcSocket):
         replace: bool = False,
     ) -> None:
         program = self._opened[program_fd]
-        put = classifier.replace if replace else classifier.add
+        put = kernel_rules.replace if replace else kernel_rules.add
         new = build.ours(handle, program, priority, name=name, ours="cali" in name)
         new = new._replace(loaded_at=self.programs[program].loaded_at)
         self._written(f"add {hook.value} {priority}/{handle}", ifindex, hook, lambda f: put(f, new))
@@ -153,7 +153,7 @@ class Kernel(TcSocket):
         gone: list[Attachment] = []
 
         def delete(filters: Attachments) -> Attachments:
-            left = classifier.delete(filters, Slot(priority, handle), chain)
+            left = kernel_rules.delete(filters, Slot(priority, handle), chain)
             gone.extend(f for f in filters if f not in left)
             return left
 
@@ -176,7 +176,7 @@ class Kernel(TcSocket):
             raise KernelError(call, errno.EINVAL)
         try:
             self.write("we", hook, change, found.interface)
-        except classifier.Refused as refused:
+        except kernel_rules.Refused as refused:
             raise KernelError(call, refused.errno) from None
         if self.writes == self.kill_after:
             raise Killed
@@ -247,7 +247,7 @@ class Felix:
         attach = self._replace if self._era is Era.C and listed else self._add
         try:
             attach(hook, listed)
-        except classifier.Refused:
+        except kernel_rules.Refused:
             return
         if self._era is Era.B:
             for old in listed:
@@ -256,14 +256,14 @@ class Felix:
 
     def _replace(self, hook: Hook, listed: list[Attachment]) -> None:
         slot = max(listed, key=lambda a: a.priority).slot
-        self._attach(hook, slot, classifier.replace)
+        self._attach(hook, slot, kernel_rules.replace)
 
     def _add(self, hook: Hook, listed: list[Attachment]) -> None:
         filters = self._kernel.at(hook)
         priority = max((a.priority for a in listed), default=0)
-        priority = priority or classifier.auto_priority(filters)
-        slot = Slot(priority, classifier.free_handle(filters, priority))
-        self._attach(hook, slot, classifier.add)
+        priority = priority or kernel_rules.auto_priority(filters)
+        slot = Slot(priority, kernel_rules.free_handle(filters, priority))
+        self._attach(hook, slot, kernel_rules.add)
 
     def _attach(
         self,
@@ -277,8 +277,8 @@ class Felix:
 
     def _delete(self, hook: Hook, old: Attachment) -> None:
         try:
-            self._kernel.write("Felix", hook, lambda f: classifier.delete(f, old.slot))
-        except classifier.Refused:
+            self._kernel.write("Felix", hook, lambda f: kernel_rules.delete(f, old.slot))
+        except kernel_rules.Refused:
             return  # tc says that there is none, and so does Felix
         if self.attached.get(hook) not in [a.program_id for a in self._kernel.at(hook)]:
             self.attached.pop(hook, None)  # it was its own

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import Event, Status
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
 
 RUN = "anna@bastion 2026-11-23T22:00Z 3f2a"
 PHASES = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils import classifier
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     ETH_P_ALL,
     Attachment,
@@ -61,10 +61,10 @@ def _attached(filters: list[Attachment], chain: int) -> Attachments:
     held: Attachments = ()
     for f in filters:
         if any(h.priority == f.priority and h.kind != f.kind for h in held):
-            continue  # classifier.add speaks of cls_bpf only
+            continue  # kernel_rules.add speaks of cls_bpf only
         try:
-            held = classifier.add(held, f)
-        except classifier.Refused:
+            held = kernel_rules.add(held, f)
+        except kernel_rules.Refused:
             continue
     return tuple(f._replace(chain=chain) for f in held)
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..calico.workload import interface_of
 from ..errors import DataplaneError, Refusal
-from ..kernel import namespace, peer
-from ..workload import interface_of
+from ..kernel import namespace, veth_peer
 from . import http as asking
 
 #: Seconds beyond the timeout that a thread which is stuck (resolving a name) is waited for.
@@ -102,7 +102,9 @@ def _run(target: Target, found: Probe, timeout: float) -> None:
     start = time.monotonic()
     try:
         # A thread has a network namespace of its own.
-        with namespace.entered(peer.netns_of_peer(target.interface) if target.interface else None):
+        with namespace.entered(
+            veth_peer.netns_of_peer(target.interface) if target.interface else None
+        ):
             start = time.monotonic()
             _reach(target, found, timeout)
     except DataplaneError as error:

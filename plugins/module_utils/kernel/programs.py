@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import KernelError, Refusal
-from . import bpf, elf, source
+from . import bcc, bpf, libbpf
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def opened(spec: ProgramSpec) -> Iterator[Program]:
 
 def _open(spec: ProgramSpec) -> int:
     if spec.object is not None:
-        return elf.load(spec.object, spec.program)
+        return libbpf.load(spec.object, spec.program)
     if spec.source is not None:
-        return source.load(spec.source, spec.function or "")
+        return bcc.load(spec.source, spec.function or "")
     try:
         if spec.pinned is not None:
             return bpf.open_pin(spec.pinned)

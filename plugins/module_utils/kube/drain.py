@@ -11,13 +11,13 @@ from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
 from .api import BudgetExhausted, Kube, Object, unheard
-from .budgets import obstacles
 from .clock import CLOCK, Clock
-from .eviction import Choice, Leave, choose
+from .drain_filters import Choice, Leave, choose
 from .lease import not_held
+from .pdb import obstacles
 from .pods import Pod, is_ready, name_of, path_of, terminating_since, uid_of
-from .policy import read_budgets
 from .progress import Progress
+from .read_pdb import read_budgets
 
 #: Seconds before a refused eviction is asked for again, as kubectl has it.
 _RETRY = 5.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report import report
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import report
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import document
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.report_page import page
 from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (

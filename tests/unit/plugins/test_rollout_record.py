@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import Event, Status
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
 from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import RUN
 
@@ -130,7 +130,7 @@ def test_without_a_directory_progress_is_told_and_nothing_kept(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.event import Event, Status
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
 print("ready", flush=True)
 while True:

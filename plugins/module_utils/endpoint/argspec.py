@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options that several modules share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..kernel.programs import ProgramSpec
+from ..model import FIRST_AUTO_PRIORITY, AttachType, Era, Hook, Policy
+from .attach import Place
+
+Spec = dict[str, Any]
+
+NETNS: Spec = {"netns": {"type": "str"}}
+#: How endpoints are judged and repaired; the documentation is the fragment ``judging``'s.
+JUDGING: Spec = {
+    "felix_era": {"type": "str", "choices": ["auto", "B", "C", "D"], "default": "auto"},
+    "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
+    "settle": {"type": "float", "default": 1.0},
+    "retries": {"type": "int", "default": 3},
+}
+#: Which program, and where: bpf_tc_program's own options, and bpf_endpoint's for each hook.
+PROGRAM: Spec = {
+    "object": {"type": "path"},
+    "program": {"type": "str"},
+    "pinned": {"type": "path"},
+    "program_id": {"type": "int"},
+    "source": {"type": "str"},
+    "function": {"type": "str"},
+    "priority": {"type": "int", "default": FIRST_AUTO_PRIORITY},
+    "handle": {"type": "int"},
+    "attach_type": {"type": "str", "choices": ["tc", "tcx"], "default": "tc"},
+    "name": {"type": "str"},
+    "pin": {"type": "path"},
+}
+PROGRAM_SOURCES = ("object", "pinned", "program_id", "source")
+PROGRAM_REQUIRED_BY = {"program": ["object"], "source": ["function"], "function": ["source"]}
+
+
+def policy(params: Mapping[str, Any]) -> Policy:
+    """``felix_era`` auto judges for the strictest, B, and does no harm under the others.
+
+    ``attach_type`` auto: whichever is in use.
+    """
+    era = params["felix_era"]
+    attach_type = params["attach_type"]
+    wanted = None if attach_type == "auto" else AttachType(attach_type)
+    if era == "auto":
+        return Policy(Era.B, wanted, spare=(Era.C, Era.D))
+    return Policy(Era(era), wanted)
+
+
+def program_spec(params: Mapping[str, Any]) -> ProgramSpec:
+    names = ("object", "program", "pinned", "program_id", "source", "function")
+    return ProgramSpec(**{name: params[name] for name in names})
+
+
+def place(params: Mapping[str, Any], hook: Hook) -> Place:
+    return Place(
+        hook,
+        AttachType(params["attach_type"]),
+        params["priority"],
+        params["handle"],
+        params["name"],
+        params["pin"],
+    )
+
+
+def out_of_range(params: Mapping[str, Any]) -> str | None:
+    """What no argument spec can say of the numbers: what is wrong with them, or None."""
+    if params.get("attach_type") == "tcx" and params.get("handle") is not None:
+        return "handle is given, but TCX knows no handles"
+    limits = {"priority": (1, 0xFFFF), "handle": (1, 0x7FFFFFFF), "program_id": (1, 0x7FFFFFFF)}
+    for option, (least, most) in limits.items():
+        value = params.get(option)
+        if value is not None and not least <= value <= most:
+            return f"{option} is {value}; it must be from {least} to {most}"
+    for option, most in {"settle": 600, "retries": 100}.items():
+        value = params.get(option)
+        if value is not None and not 0 <= value <= most:
+            return f"{option} is {value}; it must be from 0 to {most}"
+    return None

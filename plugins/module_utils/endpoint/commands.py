@@ -1,0 +1,289 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules do, from their parameters to their results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from glob import escape
+from typing import Any
+
+from ..calico.workload import interface_of
+from ..errors import DataplaneError, KernelError, Refusal
+from ..kernel import namespace, privilege
+from ..kernel.netlink import TcSocket
+from ..kernel.programs import Program, opened
+from ..kernel.snapshot import Reader
+from ..model import Attachment, Endpoint, Hook
+from . import argspec, serialize
+from .attach import Change, Hooks, after_change, find_again, open_endpoint
+from .audit import Mode, Order, Survey, survey, vanished
+from .watchdog import Guard
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``failure`` set: the module fails with it, and with ``result`` to say what was done."""
+
+    result: dict[str, Any]
+    failure: str | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+@contextmanager
+def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
+    with namespace.entered(netns), TcSocket() as tc:
+        yield tc, Reader(tc)
+
+
+def _guarded_survey(order: Order, tc: TcSocket, reader: Reader) -> Survey:
+    if order.mode is not Mode.REPAIR:
+        return survey(order, tc, reader)
+    with Guard(tc, reader) as guard:
+        return survey(order, tc, reader, guard.sleep, guard)
+
+
+def _check(params: Params) -> None:
+    wrong = argspec.out_of_range(params)
+    if wrong:
+        raise Refusal(f"{wrong}; nothing was touched")
+
+
+def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"could not read {what} ({why}): judged without. Run as root to see them"
+        for what, why in unread.items()
+    )
+
+
+# --- qdisc_consistency ----------------------------------------------------------------------------
+
+
+def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answer:
+    """:raises DataplaneError: before anything was touched."""
+    _check(params)
+    writing = params["state"] == "consistent"
+    order = Order(
+        interfaces=tuple(params["interfaces"]),
+        exclude=tuple(params["exclude"]),
+        policy=argspec.policy(params),
+        mode=_mode(writing, check_mode),
+        settle=params["settle"],
+        retries=params["retries"],
+    )
+    if writing:
+        privilege.require_for_writing("state=consistent")
+    start = time.monotonic()
+    with _node(params["netns"]) as (tc, reader):
+        surveyed = _guarded_survey(order, tc, reader)
+    result = serialize.survey(surveyed, verbose=params["verbose_endpoints"], with_diff=with_diff)
+    result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
+    failure = str(surveyed.error) if surveyed.error else None
+    if failure is None and params["fail_on_drift"]:
+        failure = _drift_remains(result)
+    warnings = _warnings(surveyed.unread)
+    if not surveyed.outcomes:
+        warnings += (f"no interface here matches {', '.join(order.interfaces)}",)
+    return Answer(result, failure, warnings)
+
+
+def _mode(writing: bool, check_mode: bool) -> Mode:
+    if not writing:
+        return Mode.AUDIT
+    return Mode.PREDICT if check_mode else Mode.REPAIR
+
+
+def _drift_remains(result: Mapping[str, Any]) -> str | None:
+    remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
+    if not remaining:
+        return None
+    told = "; ".join(
+        f"{e['interface']}: {', '.join(f['code'] for f in e['remaining'])}" for e in remaining[:5]
+    )
+    more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
+    return (
+        f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
+        f"{told}{more}. Each finding's message in `endpoints` says what to do"
+    )
+
+
+# --- bpf_endpoint ---------------------------------------------------------------------------------
+
+
+def _interface(params: Params) -> str:
+    """The interface itself, or that of a pod."""
+    if params["interface"]:
+        return str(params["interface"])
+    return interface_of(params["namespace"], params["pod"], params["interface_prefix"])
+
+
+def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
+    """:raises DataplaneError: where it failed; its text says what was done."""
+    hooks = {h: params[h.value] for h in Hook if params[h.value]}
+    for options in (params, *hooks.values()):
+        _check(options)
+    privilege.require_for_writing(f"state={params['state']}")
+    interface = _interface(params)
+    with _node(params["netns"]) as (tc, reader):
+        before = open_endpoint(reader, interface)
+        if params["state"] == "consistent":
+            return _endpoint_consistent(params, check_mode, with_diff, before, tc, reader)
+        worker = Hooks(tc, before)
+        if params["state"] == "attached":
+            after = _attach(worker, before, hooks, check_mode)
+        else:
+            after = _detach(worker, before, check_mode)
+        changed = after is not before
+        if changed and not check_mode:
+            after = open_endpoint(reader, interface)
+    return Answer(_endpoint_result(changed, before, after, with_diff))
+
+
+def _endpoint_consistent(
+    params: Params,
+    check_mode: bool,
+    with_diff: bool,
+    before: Endpoint,
+    tc: TcSocket,
+    reader: Reader,
+) -> Answer:
+    order = Order(
+        interfaces=(escape(before.interface),),
+        policy=argspec.policy(params),
+        mode=_mode(True, check_mode),
+        settle=params["settle"],
+        retries=params["retries"],
+        managed=True,
+    )
+    surveyed = _guarded_survey(order, tc, reader)
+    outcome = surveyed.outcomes[0] if surveyed.outcomes else vanished(before.interface)
+    result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
+    told = serialize.outcome(outcome)
+    for key in _TOLD:
+        if key in told:
+            result[key] = told[key]
+    failure = str(surveyed.error) if surveyed.error else None
+    return Answer(result, failure, _warnings(surveyed.unread))
+
+
+#: What is told of one endpoint's survey besides before and after.
+_TOLD = (
+    "verdict", "outlook", "outlook_by_era", "felix_message",
+    "findings", "remaining", "plan", "done", "notes",
+)  # fmt: skip
+
+
+def _attach(
+    worker: Hooks, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
+) -> Endpoint:
+    """Both hooks are decided before either is written to, so that a refusal leaves both alone."""
+    with _opened(hooks) as programs:
+        changes = [
+            (hook, worker.present(argspec.place(options, hook), programs[hook]))
+            for hook, options in hooks.items()
+        ]
+        return _apply(before, changes, check_mode)
+
+
+def _detach(worker: Hooks, before: Endpoint, check_mode: bool) -> Endpoint:
+    changes = [
+        (hook, Change(a, None, partial(worker.remove, hook, a)))
+        for hook in Hook
+        for a in before.at(hook)
+        if a.ours
+    ]
+    return _apply(before, changes, check_mode)
+
+
+def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: bool) -> Endpoint:
+    """Make the changes in order; ``before`` itself is returned where there are none to make.
+
+    :raises DataplaneError: where the kernel refuses one; it says what was changed before.
+    """
+    after = before
+    for hook, change in changes:
+        if change.apply is None:
+            continue
+        try:
+            if not check_mode:
+                change.apply()
+        except KernelError as error:
+            done = set(serialize.lines(before)) ^ set(serialize.lines(after))
+            raise DataplaneError(
+                f"{before.interface} {hook.value}: {error}. This hook is as it was. "
+                f"Changed before: {'; '.join(sorted(done)) or 'nothing'}"
+            ) from error
+        after = after_change(after, hook, change)
+    return after
+
+
+@contextmanager
+def _opened(hooks: Mapping[Hook, Params]) -> Iterator[dict[Hook, Program]]:
+    with ExitStack() as stack:
+        yield {
+            hook: stack.enter_context(opened(argspec.program_spec(options)))
+            for hook, options in hooks.items()
+        }
+
+
+def _endpoint_result(
+    changed: bool, before: Endpoint, after: Endpoint | None, with_diff: bool
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "changed": changed,
+        "interface": before.interface,
+        "before": serialize.endpoint(before),
+        "after": serialize.endpoint(after) if after else None,
+    }
+    if with_diff and changed:
+        result["diff"] = serialize.diff([(before, after)])
+    return result
+
+
+# --- bpf_tc_program -------------------------------------------------------------------------------
+
+
+def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> Answer:
+    """:raises DataplaneError: where it failed; its text says what was done."""
+    _check(params)
+    privilege.require_for_writing("bpf_tc_program")
+    hook = Hook(params["hook"])
+    place = argspec.place(params, hook)
+    with _node(params["netns"]) as (tc, reader):
+        endpoint = open_endpoint(reader, params["interface"])
+        worker = Hooks(tc, endpoint)
+        if params["state"] == "absent":
+            change = worker.absent(place)
+            _apply(endpoint, [(hook, change)], check_mode)
+        else:
+            with opened(argspec.program_spec(params)) as program:
+                change = worker.present(place, program)
+                _apply(endpoint, [(hook, change)], check_mode)
+        if change.apply and change.after and not check_mode:
+            now = find_again(open_endpoint(reader, params["interface"]), hook, change.after)
+            change = replace(change, after=now)
+    return Answer(_program_result(endpoint, hook, change, with_diff))
+
+
+def _program_result(
+    endpoint: Endpoint, hook: Hook, change: Change, with_diff: bool
+) -> dict[str, Any]:
+    def shown(a: Attachment | None) -> dict[str, Any] | None:
+        return serialize.attachment(a) if a else None
+
+    result: dict[str, Any] = {
+        "changed": change.apply is not None,
+        "interface": endpoint.interface,
+        "hook": hook.value,
+        "attachment": {"before": shown(change.before), "after": shown(change.after)},
+    }
+    if with_diff and change.apply is not None:
+        result["diff"] = serialize.diff([(endpoint, after_change(endpoint, hook, change))])
+    return result

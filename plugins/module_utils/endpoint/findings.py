@@ -1,0 +1,300 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What deviates at an endpoint, and what that means for its packets. Pure.
+
+``look`` is the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..model import (
+    ETH_P_ALL,
+    FIRST_AUTO_PRIORITY,
+    HOOKS,
+    Attachment,
+    Attachments,
+    AttachType,
+    Code,
+    Endpoint,
+    Era,
+    Finding,
+    Hook,
+    Judgement,
+    Outlook,
+    Policy,
+    Qdisc,
+    Severity,
+    named_by_calico,
+)
+from .outlook import outlook
+
+_CLEAN = Judgement((), (), Outlook.OK)
+_REATTACH = (
+    "Nothing can be copied in place: Felix must re-attach (restart this node's calico-node pod), "
+    "or bpf_endpoint with state=attached puts a program of yours there"
+)
+
+
+def look(endpoint: Endpoint, policy: Policy) -> Judgement:
+    """The findings and the outlook of ``endpoint``; its plan is plan.py's."""
+    if _in_parity(endpoint, policy):
+        return _CLEAN
+    now, message = outlook(endpoint, policy.era)
+    return Judgement(tuple(_findings(endpoint, policy, now)), (), now, message)
+
+
+def _in_parity(endpoint: Endpoint, policy: Policy) -> bool:
+    """The healthy endpoint, told apart at once: nearly all of a node's are."""
+    if len(endpoint.ingress) != 1 or len(endpoint.egress) != 1:
+        return False
+    if endpoint.dead_pins or endpoint.empty_prog_arrays:
+        return False
+    ingress, egress = endpoint.ingress[0], endpoint.egress[0]
+    return (
+        as_felix_attaches(ingress)
+        and as_felix_attaches(egress)
+        and named_by_calico(ingress.name)
+        and named_by_calico(egress.name)
+        and policy.attach_type in (None, ingress.attach_type)
+        and ingress.attach_type is egress.attach_type
+        and ingress.slot == egress.slot
+        and (endpoint.qdisc is Qdisc.CLSACT or ingress.attach_type is AttachType.TCX)
+    )
+
+
+def as_felix_attaches(a: Attachment) -> bool:
+    return a.ours and a.direct_action and a.protocol == ETH_P_ALL and not a.chain and not a.legacy
+
+
+def attach_type_of(endpoint: Endpoint, policy: Policy) -> AttachType:
+    """How the endpoint is meant to be attached: the policy's word, else what it uses."""
+    if policy.attach_type is not None:
+        return policy.attach_type
+    types = {a.attach_type for hook in HOOKS for a in endpoint.at(hook) if a.ours}
+    return AttachType.TCX if types == {AttachType.TCX} else AttachType.TC
+
+
+def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Finding]:
+    """Every deviation of ``endpoint``; ``now`` is its outlook under ``policy``'s era."""
+    wanted = attach_type_of(endpoint, policy)
+    if wanted is AttachType.TC:
+        yield from _qdisc_findings(endpoint)
+    yield from _mixed_findings(endpoint, wanted)
+    for hook in HOOKS:
+        attachments = endpoint.at(hook)
+        ours = [a for a in attachments if a.ours and a.attach_type is wanted]
+        if not ours:
+            if endpoint.qdisc is not Qdisc.NONE or wanted is AttachType.TCX:
+                yield _missing(endpoint, hook, wanted, policy, now)
+            continue
+        yield from _shape_findings(hook, ours)
+        yield from _surplus_findings(hook, ours)
+        yield from _foreign_first(hook, attachments)
+    if wanted is AttachType.TC:
+        yield from _slot_findings(endpoint, policy.era, now)
+        yield from _taken_findings(endpoint, now)
+    for pin in endpoint.dead_pins:
+        yield Finding(
+            Code.DEAD_PIN,
+            pin.hook,
+            f"{pin.path} pins a link that is attached to nothing any more; "
+            "Felix up to 3.30 does not know it, and 3.31 and later stumble over it",
+        )
+    for empty in endpoint.empty_prog_arrays:
+        yield Finding(
+            Code.EMPTY_PROG_ARRAY,
+            empty.hook,
+            f"program {empty.program_id} jumps through program array {empty.map_name} "
+            f"(map {empty.map_id}), which is EMPTY: every tail call fails (calico #6739). "
+            + _REATTACH,
+        )
+
+
+def _qdisc_findings(endpoint: Endpoint) -> Iterator[Finding]:
+    if endpoint.qdisc is Qdisc.NONE:
+        tcx = endpoint.has_ours  # without clsact there is nothing else to be ours
+        enforced = "only TCX enforces" if tcx else "NO POLICY IS ENFORCED at either hook"
+        yield Finding(Code.MISSING_CLSACT, None, f"no clsact qdisc: {enforced}. {_REATTACH}")
+    elif endpoint.qdisc is Qdisc.INGRESS:
+        yield Finding(
+            Code.INGRESS_QDISC,
+            None,
+            "an ingress qdisc sits where clsact belongs, so egress CANNOT be enforced; it is not "
+            "ours to delete. Find its owner (the bandwidth CNI plugin makes one, calico #7698), "
+            "then delete it (tc qdisc del dev IFACE ingress) and let Felix re-attach",
+        )
+
+
+def _mixed_findings(endpoint: Endpoint, wanted: AttachType) -> Iterator[Finding]:
+    for hook in HOOKS:
+        others = [a for a in endpoint.at(hook) if a.ours and a.attach_type is not wanted]
+        if others:
+            first = others[0]
+            yield Finding(
+                Code.MIXED_ATTACH_TYPES,
+                hook,
+                f"{first} is attached by {first.attach_type.value} where {wanted.value} is "
+                "expected; TCX programs run before all filters, so the older of the two may "
+                "decide. Felix 3.31 and later end this at their next pass; older ones do not know "
+                "TCX: go back to bpfAttachType=TC under 3.31 before the downgrade, or remove it "
+                f"with bpf_tc_program (state=absent, attach_type={first.attach_type.value})",
+            )
+
+
+def _missing(
+    endpoint: Endpoint, hook: Hook, wanted: AttachType, policy: Policy, now: Outlook
+) -> Finding:
+    passes = {
+        Outlook.OK: "Felix's next pass attaches one",
+        Outlook.HEALS: "Felix attaches one after an error or two",
+        Outlook.STUCK: f"a Felix of era {policy.era.value} fails for ever as the endpoint stands",
+    }[now]
+    if now is Outlook.STUCK and policy.spare:
+        passes += " (name it with felix_era, and the other hook is moved to where both are mended)"
+    if any(a.ours and a.enforces for a in endpoint.at(hook)):
+        enforced = "another attach type enforces meanwhile"
+    else:
+        enforced = "NO POLICY IS ENFORCED at this hook"
+    return Finding(
+        Code.MISSING_PROGRAM,
+        hook,
+        f"no {wanted.value} program of Calico's: {enforced}; {passes}. {_REATTACH}",
+    )
+
+
+def _shape_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
+    for a in ours:
+        if a.protocol != ETH_P_ALL:
+            yield Finding(
+                Code.WRONG_PROTOCOL,
+                hook,
+                f"{a} sees only protocol 0x{a.protocol:04x}: ALL OTHER PACKETS PASS UNSEEN, and "
+                f"Felix cannot attach at pref {a.priority} while it is there",
+            )
+        if a.chain:
+            yield Finding(
+                Code.WRONG_CHAIN,
+                hook,
+                f"{a} is in chain {a.chain}, where NO PACKET MEETS IT; a Felix of era B deletes "
+                "its own new filter in its stead",
+            )
+        if not a.direct_action:
+            yield Finding(
+                Code.NOT_DIRECT_ACTION,
+                hook,
+                f"{a} runs without direct-action: ITS VERDICT IS IGNORED",
+            )
+
+
+def _surplus_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
+    """All of ours but the one that stays: older generations, legacy programs, plain duplicates."""
+    stays = keeper(tuple(ours))
+    behind = False
+    for a in ours:
+        if a is stays:
+            behind = True
+        elif a.legacy:
+            yield Finding(Code.LEGACY_PROGRAM, hook, f"{a} was left by Calico 3.26 or older")
+        elif not behind and a.enforces and a.program_id != stays.program_id:
+            yield Finding(
+                Code.STALE_PROGRAM,
+                hook,
+                f"{a} runs before {stays}, which was loaded later: an OLD POLICY decides first",
+            )
+        else:
+            live = a if not behind and a.enforces else stays
+            yield Finding(
+                Code.DUPLICATE_PROGRAM,
+                hook,
+                f"{a} stands beside {stays}; packets meet {live.slot} first (the kernel runs low "
+                "priorities first and, inside one, the newest)",
+            )
+    if stays.legacy:
+        yield Finding(
+            Code.LEGACY_PROGRAM,
+            hook,
+            f"{stays} was left by Calico 3.26 or older, and no newer program is there to take "
+            "over; Felix's next pass replaces it",
+        )
+
+
+def _foreign_first(hook: Hook, attachments: Attachments) -> Iterator[Finding]:
+    for a in attachments:
+        if a.ours and a.enforces:
+            return
+        if not a.ours and a.runs:
+            yield Finding(
+                Code.FOREIGN_FILTER_FIRST,
+                hook,
+                f"{a}, which is not Calico's, runs first and may decide the packet; left alone",
+                Severity.NOTICE,
+            )
+
+
+def _slot_findings(endpoint: Endpoint, era: Era, now: Outlook) -> Iterator[Finding]:
+    ingress, egress = (ours_tc(endpoint.at(hook)) for hook in HOOKS)
+    if not ingress or not egress:
+        return
+    i, e = keeper(ingress).slot, keeper(egress).slot
+    if i == e:
+        return
+    code = Code.HANDLE_MISMATCH if i.priority == e.priority else Code.PRIORITY_MISMATCH
+    if era is Era.D:
+        yield Finding(
+            code,
+            None,
+            f"ingress is at {i}, egress at {e}; Felix 3.31 and later do not mind, older ones do",
+            Severity.NOTICE,
+        )
+        return
+    ahead = {
+        Outlook.OK: "Felix's next pass brings them together",
+        Outlook.HEALS: "Felix fails and then heals it",
+        Outlook.STUCK: "Felix fails every 10 s, FOR EVER",
+    }[now]
+    yield Finding(code, None, f"ingress is at {i}, egress at {e}: {ahead}")
+
+
+def _taken_findings(endpoint: Endpoint, now: Outlook) -> Iterator[Finding]:
+    for hook in HOOKS:
+        attachments = endpoint.at(hook)
+        ours = ours_tc(attachments)
+        would_use = max((a.priority for a in ours), default=FIRST_AUTO_PRIORITY)
+        strangers = [
+            a
+            for a in attachments
+            if a.attach_type is AttachType.TC
+            and not a.ours
+            and not a.chain
+            and a.priority in (would_use, FIRST_AUTO_PRIORITY)
+        ]
+        if strangers:
+            yield Finding(
+                Code.PRIORITY_TAKEN,
+                hook,
+                f"{strangers[0]}, which is not Calico's, holds a priority that Felix uses; it is "
+                "left alone, and ask its owner to move it below pref 32768",
+                Severity.NOTICE if now is Outlook.OK else Severity.DRIFT,
+            )
+
+
+def ours_tc(attachments: Attachments) -> Attachments:
+    return tuple(a for a in attachments if a.ours and a.attach_type is AttachType.TC)
+
+
+def keeper(ours: Attachments) -> Attachment:
+    """Which of several attachments of ours at one hook stays: the one that Felix means to run.
+
+    Felix attaches in one way only, so what is attached so goes before what is not; then the
+    latest program, by its load time (its id where that is not known: ids grow, but wrap at 2^31);
+    of one program's copies the first, which is the one that packets meet.
+    """
+    if len(ours) == 1:
+        return ours[0]
+    return max(
+        ours,
+        key=lambda a: (as_felix_attaches(a), not a.legacy, a.runs, a.loaded_at, a.program_id),
+    )

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All that can be said of an endpoint from one snapshot. Pure.
+
+Findings and plan cannot disagree: a finding is called repairable exactly when the plan's end, by
+the kernel's own rules, no longer has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace as with_changes
+
+from ..model import Endpoint, Judgement, Policy
+from .findings import look
+from .plan import plan
+
+
+def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
+    """Everything that one snapshot says of ``endpoint``: findings, plan, outlook."""
+    seen = look(endpoint, policy)
+    if not seen.drifted:
+        return seen
+    steps, end = plan(endpoint, policy, seen)
+    if not steps:
+        return seen
+    remaining = {(f.code, f.hook) for f in look(end, policy).findings}
+    marked = tuple(
+        f if (f.code, f.hook) in remaining else with_changes(f, repairable=True)
+        for f in seen.findings
+    )
+    return Judgement(marked, steps, seen.outlook, seen.felix_message)

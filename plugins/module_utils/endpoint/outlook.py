@@ -1,0 +1,190 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Felix will make of an endpoint: its re-attach algorithms, replayed on the kernel's rules.
+
+Sources, all in projectcalico/calico: felix/bpf/tc/attach.go (AttachProgram, listAttachedPrograms,
+findFilterPriority, detachPrograms) at v3.29.1 for era B, v3.29.5 for era C, v3.31.0 for era D;
+felix/bpf/libbpf/libbpf_api.h (bpf_tc_program_attach) and felix/dataplane/linux/bpf_ep_mgr.go
+(doApplyPolicy) at the same tags. tests/integration/test_outlook.py replays the same algorithms with
+libbpf and tc on the running kernel and allows no different answer.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import lru_cache
+
+from ..model import (
+    PREAMBLE,
+    Attachment,
+    Attachments,
+    AttachType,
+    Endpoint,
+    Era,
+    Hook,
+    Outlook,
+    Qdisc,
+    Slot,
+    named_by_calico,
+)
+from . import kernel_rules
+
+#: Stands for the interface's name in an error that is worked out once for all of one shape.
+_INTERFACE = "{interface}"
+#: No chain of passes seen has more than a few states before it repeats.
+_MOST_PASSES = 64
+
+#: Go's words for an errno (syscall.Errno.Error), as they stand in Felix's log.
+_GO_ERRNO = {
+    errno.EINVAL: "invalid argument",
+    errno.EEXIST: "file exists",
+    errno.ENOSPC: "no space left on device",
+}
+
+
+class FelixError(Exception):
+    """A pass failed; the text is what Felix logs after ``error=``.
+
+    ``filters`` is what the failed pass left at the hook.
+    """
+
+    def __init__(self, text: str, filters: Attachments) -> None:
+        super().__init__(text)
+        self.filters = filters
+
+
+def _new_filter(slot: Slot) -> Attachment:
+    return Attachment(AttachType.TC, slot.priority, slot.handle, 0, PREAMBLE, "", True, True)
+
+
+def _attach_error(refused: kernel_rules.Refused, filters: Attachments) -> FelixError:
+    return FelixError(f"error attaching tc program {_GO_ERRNO[refused.errno]}", filters)
+
+
+def _add_then_delete(filters: Attachments, hook: Hook) -> tuple[Attachments, Slot]:
+    """Era B: a new filter at the highest priority of ours, then every listed one is deleted."""
+    listed = [f for f in filters if f.ours]
+    try:
+        priority = max((f.priority for f in listed), default=0) or kernel_rules.auto_priority(
+            filters
+        )
+        slot = Slot(priority, kernel_rules.free_handle(filters, priority))
+        filters = kernel_rules.add(filters, _new_filter(slot))
+    except kernel_rules.Refused as refused:
+        raise _attach_error(refused, filters) from None
+    failures = []
+    for old in listed:
+        try:
+            # tc is told no chain, so it looks in chain 0, wherever the listed filter is.
+            filters = kernel_rules.delete(filters, old.slot)
+        except kernel_rules.Refused as refused:
+            failures.append(_tc_delete_error(hook, old.slot, refused))
+    if failures:
+        text = "failed to clean up one or more old calico programs: [" + " ".join(failures) + "]"
+        raise FelixError(text, filters)
+    return filters, slot
+
+
+def _tc_delete_error(hook: Hook, slot: Slot, refused: kernel_rules.Refused) -> str:
+    words = f"filter del dev {_INTERFACE} {hook.value} pref {slot.priority} handle {slot.handle:#x}"
+    stderr = f"Error: {refused}.\nWe have an error talking to the kernel\n"
+    return f"failed to execute tc [{words} bpf]: rc=2 stderr={stderr} (exit status 2)"
+
+
+def _replace(filters: Attachments, era: Era) -> tuple[Attachments, Slot]:
+    """Eras C and D: the first listed filter of ours at the highest priority is replaced."""
+    listed = [f for f in filters if f.ours and (era is Era.C or named_by_calico(f.name))]
+    try:
+        if listed:
+            slot = max(listed, key=lambda f: f.priority).slot
+        else:
+            priority = kernel_rules.auto_priority(filters)
+            slot = Slot(priority, kernel_rules.free_handle(filters, priority))
+        return kernel_rules.replace(filters, _new_filter(slot)), slot
+    except kernel_rules.Refused as refused:
+        raise _attach_error(refused, filters) from None
+
+
+def felix_pass(filters: Attachments, era: Era, hook: Hook) -> tuple[Attachments, Slot]:
+    """One re-attach at one hook: what stands there afterwards, and where the new filter is.
+
+    :raises FelixError: where Felix would log an error.
+    """
+    if era is Era.B:
+        return _add_then_delete(filters, hook)
+    return _replace(filters, era)
+
+
+def _both_hooks(
+    ingress: Attachments, egress: Attachments, era: Era
+) -> tuple[Attachments, Attachments, str | None]:
+    """One pass of doApplyPolicy over an endpoint: the hooks afterwards, and the error if any."""
+    after: dict[Hook, Attachments] = {}
+    slots: dict[Hook, Slot] = {}
+    error: str | None = None
+    for hook, filters in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
+        try:
+            after[hook], slots[hook] = felix_pass(filters, era, hook)
+        except FelixError as failed:
+            after[hook] = failed.filters
+            error = error or str(failed)
+    if error is None and era is not Era.D and slots[Hook.INGRESS] != slots[Hook.EGRESS]:
+        i, e = slots[Hook.INGRESS], slots[Hook.EGRESS]
+        error = (
+            f"ingress qdisc info ({{true {i.priority} {i.handle}}}) does not equal "
+            f"egress qdisc info ({{true {e.priority} {e.handle}}})"
+        )
+    return after[Hook.INGRESS], after[Hook.EGRESS], error
+
+
+def felix_message(error: str, interface: str) -> str:
+    """The line that Felix logs, without its prefix and without the ``wepID`` that follows."""
+    return f'Failed to apply policy to endpoint, leaving it dirty error={error} name="{interface}"'
+
+
+def outlook(endpoint: Endpoint, era: Era) -> tuple[Outlook, str | None]:
+    """What Felix's next passes will make of ``endpoint``, and the line it logs where stuck.
+
+    ``ok``: every pass succeeds. ``stuck``: from some pass on, none does. ``heals``: the rest.
+    The passes depend on nothing but slots and ownership, so they end in a cycle, which is found.
+    """
+    if endpoint.qdisc is Qdisc.INGRESS:
+        # It sits where clsact should go (bpf_tc_hook_create). From 3.30 on EnsureQdisc removes it,
+        # filters and all; up to 3.29, which the eras B and C include, it does not.
+        if era is Era.D:
+            return Outlook.OK, None
+        return Outlook.STUCK, felix_message("creating qdisc file exists", endpoint.interface)
+    verdict, error = _passes(_plain(endpoint.ingress), _plain(endpoint.egress), era)
+    if error is None:
+        return verdict, None
+    return verdict, felix_message(error.replace(_INTERFACE, endpoint.interface), endpoint.interface)
+
+
+def _plain(attachments: Attachments) -> Attachments:
+    """The filters without what Felix's passes do not look at."""
+    return tuple(
+        a._replace(
+            program_id=0, tag="", loaded_at=0, name=PREAMBLE if named_by_calico(a.name) else ""
+        )
+        for a in attachments
+        if a.attach_type is AttachType.TC
+    )
+
+
+@lru_cache(maxsize=4096)
+def _passes(ingress: Attachments, egress: Attachments, era: Era) -> tuple[Outlook, str | None]:
+    """The outlook of two plain hooks, and, where stuck, the first error, for any interface."""
+    errors: list[str | None] = []
+    seen: dict[tuple[Attachments, Attachments], int] = {}
+    while (ingress, egress) not in seen:
+        seen[ingress, egress] = len(errors)
+        ingress, egress, error = _both_hooks(ingress, egress, era)
+        errors.append(error)
+        if len(errors) > _MOST_PASSES:
+            raise AssertionError(f"no cycle after {_MOST_PASSES} passes: {ingress} {egress}")
+    if all(error is None for error in errors):
+        return Outlook.OK, None
+    if all(error is not None for error in errors[seen[ingress, egress] :]):
+        return Outlook.STUCK, next(error for error in errors if error is not None)
+    return Outlook.HEALS, None

@@ -1,0 +1,137 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules' returned values: plain lists and dicts of what the model holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ..model import Attachment, AttachType, Endpoint, Era, Finding, Hook, Step, Verdict
+from .audit import Survey
+from .outlook import outlook as felix_outlook
+from .repair import Outcome
+
+#: Verdicts that leave an endpoint other than it should be.
+DRIFT_REMAINS = (Verdict.DRIFTED, Verdict.CONTENDED)
+_QUIET = (Verdict.CONSISTENT, Verdict.UNMANAGED)
+Result = dict[str, Any]
+
+
+def attachment(a: Attachment) -> Result:
+    shown: Result = {
+        "attach_type": a.attach_type.value,
+        "priority": a.priority,
+        "handle": a.handle,
+        "program_id": a.program_id,
+        "name": a.name,
+        "tag": a.tag,
+        "direct_action": a.direct_action,
+        "ours": a.ours,
+    }
+    if a.attach_type is AttachType.TCX:
+        shown["link_id"] = a.link_id
+    else:
+        shown.update(kind=a.kind, protocol=a.protocol, chain=a.chain)
+    return shown
+
+
+def endpoint(e: Endpoint) -> Result:
+    return {
+        "interface": e.interface,
+        "ifindex": e.ifindex,
+        "qdisc": e.qdisc.value,
+        "ingress": [attachment(a) for a in e.ingress],
+        "egress": [attachment(a) for a in e.egress],
+    }
+
+
+def finding(f: Finding) -> Result:
+    return {
+        "code": f.code.value,
+        "hook": f.hook.value if f.hook else None,
+        "message": f.message,
+        "severity": f.severity.value,
+        "repairable": f.repairable,
+    }
+
+
+def step(s: Step) -> Result:
+    shown: Result = {"action": s.action.value, "hook": s.hook.value}
+    if s.filter is None:
+        shown["path"] = s.path
+    else:
+        f = s.filter
+        shown.update(
+            priority=f.priority,
+            handle=f.handle,
+            chain=f.chain,
+            program_id=f.program_id,
+            name=f.name,
+        )
+    return shown
+
+
+def outcome(o: Outcome) -> Result:
+    """One endpoint: what was found, what was planned and done, and how it stands now."""
+    stands, judged = o.after or o.before, o.left or o.found
+    shown = endpoint(stands)
+    shown.update(
+        verdict=o.verdict.value,
+        outlook=judged.outlook.value,
+        outlook_by_era={era.value: felix_outlook(stands, era)[0].value for era in Era},
+        findings=[finding(f) for f in o.found.findings],
+        remaining=[finding(f) for f in judged.findings],
+        plan=[step(s) for s in o.found.plan],
+        done=[step(s) for s in o.done],
+        notes=list(o.notes),
+    )
+    if judged.felix_message:
+        shown["felix_message"] = judged.felix_message
+    return shown
+
+
+def survey(s: Survey, *, verbose: bool, with_diff: bool) -> Result:
+    """What qdisc_consistency returns; a consistent endpoint is listed only if ``verbose``."""
+    changed = [o for o in s.outcomes if o.done]
+    listed = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done]
+    result: Result = {
+        "changed": bool(changed),
+        "endpoints": [outcome(o) for o in sorted(listed, key=lambda o: o.before.interface)],
+        "summary": summary(s.outcomes),
+        "unread": s.unread,
+    }
+    if with_diff and changed:
+        result["diff"] = diff((o.before, o.after) for o in changed)
+    return result
+
+
+def summary(outcomes: Iterable[Outcome]) -> Result:
+    """How many endpoints, of each verdict and outlook, and how many findings of each code."""
+    outcomes = tuple(outcomes)
+    verdicts = Counter(o.verdict for o in outcomes)
+    codes = Counter(f.code.value for o in outcomes for f in o.found.findings)
+    return {
+        "endpoints": len(outcomes),
+        "verdicts": {v.value: verdicts[v] for v in Verdict},
+        "findings": dict(sorted(codes.items())),
+    }
+
+
+def lines(e: Endpoint) -> list[str]:
+    """An endpoint as a person reads it in a diff."""
+    shown = [f"{e.interface} {h.value}: {a}" for h in Hook for a in e.at(h)]
+    shown += [f"{e.interface} {p.hook.value}: dead pin {p.path}" for p in e.dead_pins]
+    return shown
+
+
+def diff(pairs: Iterable[tuple[Endpoint | None, Endpoint | None]]) -> dict[str, str]:
+    """Before and after as text; an endpoint that is not there has no lines."""
+    before: list[str] = []
+    after: list[str] = []
+    for old, new in pairs:
+        before += lines(old) if old else []
+        after += lines(new) if new else []
+    return {"before": "".join(f"{x}\n" for x in before), "after": "".join(f"{x}\n" for x in after)}

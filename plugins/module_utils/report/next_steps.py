@@ -1,0 +1,133 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person does next, after reading what became of a rollout. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .summary import Report, RunVerdict, State, Stop
+
+_LOOK = {
+    "preflight": "Settle what the message names. This phase changes nothing.",
+    "drain": (
+        "Look at the pods and disruption budgets that the message names: kubectl get pdb -A; "
+        "kubectl get pods -A -o wide --field-selector spec.nodeName={node}. The old calico-node "
+        "still runs there."
+    ),
+    "qdisc_parity": (
+        "Look at the endpoints below on {node}: run qdisc_consistency there in check mode with "
+        "--diff. calico-node was not touched in this phase."
+    ),
+    "node_upgrade": (
+        "Look at the calico-node pod of {node} (kubectl get pods -A -o wide --field-selector "
+        "spec.nodeName={node}) and at the node's processes. A pod that stays Terminating with the "
+        "finalizer dataplane.calico-bpf/felix-must-be-gone is one whose end the kubelet has not "
+        "reported yet. Rerunning the upgrade resumes there and removes the finalizer."
+    ),
+    "reattach": (
+        "Read the log of the new calico-node on {node} for endpoints left dirty, and audit them "
+        "with qdisc_consistency there."
+    ),
+    "verify": (
+        "Look at the checks of {node} below that are not met, and at felix_info on the node. The "
+        "new calico-node runs there."
+    ),
+    "resume": (
+        "The node was upgraded and verified; what failed is to uncordon and record it. Run the "
+        "upgrade again."
+    ),
+    "rollback": (
+        "Look at the calico-node pod of {node}, and run the rollback again: it goes on where it "
+        "stopped."
+    ),
+}
+_AGAIN = "Then run the same playbook again: it skips what is done and goes on where it stopped."
+
+
+def next_steps(report: Report) -> tuple[str, ...]:
+    """Whole sentences, the first thing first."""
+    return tuple(_steps(report))
+
+
+def _steps(report: Report) -> Iterator[str]:
+    if report.check:
+        if report.stop:
+            yield from _look_at(report.stop)
+            yield "Run in check mode again until nothing stops it, then without check mode."
+        else:
+            yield "Nothing was changed. Run without check mode to do what is told here."
+        return
+    if report.verdict is RunVerdict.RUNNING:
+        yield from _while_it_runs(report)
+    if report.stop:
+        yield from _look_at(report.stop)
+    yield from _what_is_left(report)
+    if report.verdict in (RunVerdict.STOPPED, RunVerdict.INTERRUPTED):
+        yield _AGAIN
+        if _upgraded(report) and not _rolls_back(report):
+            yield (
+                "Or run the rollback playbook, which puts the former version back on the nodes "
+                "that were touched, newest first."
+            )
+    elif report.verdict is RunVerdict.COMPLETED and not any(_what_is_left(report)):
+        yield "Nothing is left to do."
+
+
+def _upgraded(report: Report) -> bool:
+    return any(n.version_after or n.state is State.DONE for n in report.nodes)
+
+
+def _rolls_back(report: Report) -> bool:
+    return any(p.phase == "rollback" for n in report.nodes for p in n.phases)
+
+
+def _look_at(stop: Stop) -> Iterator[str]:
+    look = _LOOK.get(stop.phase, "Look at what the message names.")
+    yield look.replace("{node}", stop.node or "the node")
+
+
+def _while_it_runs(report: Report) -> Iterator[str]:
+    at = next((n for n in report.nodes if n.state is State.RUNNING), None)
+    phase = at.phases[-1].phase if at and at.phases else ""
+    where = f" ({at.name}{', ' + phase if phase else ''})" if at else ""
+    yield (
+        "This report is written anew at every event. If no newer one comes and the playbook no "
+        f"longer runs, the run was cut off after its last event{where}: run it again, and it goes "
+        "on from there."
+    )
+
+
+def _what_is_left(report: Report) -> Iterator[str]:
+    by_state: dict[State, list[str]] = {}
+    for node in report.nodes:
+        by_state.setdefault(node.state, []).append(node.name)
+    unreachable = by_state.get(State.UNREACHABLE, [])
+    if unreachable:
+        yield (
+            f"{', '.join(unreachable)} stopped answering: see whether it is up, and what its "
+            "phase had already done."
+        )
+    cordoned = [n.name for n in report.nodes if n.cordoned and n.state is not State.RUNNING]
+    if cordoned:
+        yield (
+            f"Cordoned by this run, if nobody uncordoned it since: {', '.join(cordoned)} "
+            "(kubectl get nodes). It stays so until it verifies."
+        )
+    if report.totals.left:
+        yield (
+            f"{report.totals.left} endpoints still drifted when they were last looked at: they are "
+            "told below."
+        )
+    if report.totals.lost_packets:
+        yield f"{report.totals.lost_packets} packets of the probes were lost: see the notes."
+    if report.unreadable:
+        lines = ", ".join(map(str, report.unreadable))
+        yield (
+            f"Line {lines} of the journal cannot be read, torn by a crash while it was written; "
+            "what it told is missing here."
+        )
+    untouched = report.totals.nodes.get(State.UNTOUCHED.value, 0)
+    if untouched and report.verdict is RunVerdict.COMPLETED:
+        yield f"{untouched} nodes were not touched: run the playbook for them too."

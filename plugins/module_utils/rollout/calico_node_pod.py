@@ -1,0 +1,409 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replacing calico-node's pod on one node, so that two Felixes never run there.
+
+calico-node has a grace period of 0. Deleted as it is, its pod leaves the API at once, and the
+successor's Felix starts while the old one still runs. A finalizer of ours keeps the deleted pod in
+the API until the kubelet reports that its containers have ended. The DaemonSet controller does not
+create the successor earlier. From Kubernetes 1.27 on it does so at that moment, since the kubelet
+then reports a terminal phase; before 1.27 when the finalizer is removed and the pod leaves the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ApiError, DataplaneError, Refusal
+from ..kube.api import Kube, Object, unheard
+from ..kube.clock import CLOCK, Clock
+from ..kube.lease import not_held
+from ..kube.pods import (
+    REVISION_LABEL,
+    Pod,
+    condition,
+    container_states,
+    controller_of,
+    is_finished,
+    is_ready,
+    path_of,
+    phase_of,
+    revision_of,
+    terminating_since,
+    uid_of,
+)
+from ..kube.progress import Progress
+
+FINALIZER = "dataplane.calico-bpf/felix-must-be-gone"
+_CONTAINER = "calico-node"
+_LOG_LINES = 20
+#: Seconds for which all containers must be reported as terminated where the phase does not say it:
+#: a container that crashed just before the deletion may have been restarted since the last report.
+_SETTLE = 3.0
+
+
+@dataclass(frozen=True)
+class PodOptions:
+    """Whose pod, where; times in seconds."""
+
+    node: str
+    namespace: str = "kube-system"
+    daemonset: str = "calico-node"
+    #: For each step: until the old containers have ended, until there is a successor.
+    timeout: float = 300.0
+    poll: float = 1.0
+    #: Replace also a pod of the newest revision.
+    replace: bool = False
+
+
+def is_held(pod: Pod) -> bool:
+    return FINALIZER in (pod["metadata"].get("finalizers") or ())
+
+
+def is_current(pod: Pod, revision: str | None) -> bool:
+    """Whether it is of that revision, and not deleted."""
+    return revision_of(pod) == revision and terminating_since(pod) is None
+
+
+def containers_terminated(pod: Pod) -> bool:
+    """Whether the kubelet reports every container as terminated, whatever the phase."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return bool(statuses) and all("terminated" in (s.get("state") or {}) for s in statuses)
+
+
+def described(pod: Pod) -> Object:
+    """What the result says of a pod; times as the API gives them, null where not yet."""
+    ready = condition(pod, "Ready")
+    return {
+        "name": pod["metadata"]["name"],
+        "uid": uid_of(pod),
+        "images": {each["name"]: each["image"] for each in pod["spec"]["containers"]},
+        "revision": revision_of(pod),
+        "started_at": (pod.get("status") or {}).get("startTime"),
+        "ready_at": ready.get("lastTransitionTime") if ready.get("status") == "True" else None,
+    }
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One look at the DaemonSet's pods on the node, the oldest first.
+
+    ``revision`` is the newest one; None while the controller has not seen the DaemonSet's last
+    change.
+    """
+
+    revision: str | None
+    on_delete: bool
+    pods: Sequence[Pod]
+
+    @property
+    def leaving(self) -> Pod | None:
+        """The pod that was deleted; one that our finalizer keeps before any other."""
+        deleted = [pod for pod in self.pods if terminating_since(pod)]
+        return min(deleted, key=lambda pod: not is_held(pod), default=None)
+
+    @property
+    def live(self) -> Pod | None:
+        return next((pod for pod in self.pods if terminating_since(pod) is None), None)
+
+
+class CalicoNodePod:
+    """The pod of one node; ``keep`` is called while waiting, and may raise to end it."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        options: PodOptions,
+        tell: Callable[[str], None] = unheard,
+        keep: Callable[[], object] = not_held,
+        clock: Clock = CLOCK,
+    ) -> None:
+        self._kube = kube
+        self._options = options
+        self._keep = keep
+        self._clock = clock
+        self._progress = Progress(tell, clock)
+        self._name = f"{options.namespace}/{options.daemonset}"
+        #: Whether anything was, also when an operation raises.
+        self.changed = False
+        self._apps = f"/apis/apps/v1/namespaces/{options.namespace}"
+        self._deadline = 0.0
+        self._former: Pod | None = None
+        self._terminated_since: float | None = None
+
+    # --- operations -----------------------------------------------------------------------------
+
+    def replace(self, check: bool) -> Object:
+        """Replace the pod unless it is of the newest revision; complete an interrupted replacement.
+
+        :raises Refusal: there is no such node or DaemonSet.
+        :raises DataplaneError: in time, the old containers did not end or no successor was created.
+        """
+        self._check_node()
+        for seen in self._looks():
+            if self._former is None and seen.leaving and is_held(seen.leaving):
+                self._former = seen.leaving  # of a run that was interrupted
+            if check and seen.revision is not None:
+                return self._predicted(seen)
+            pod = None if check else self._advance(seen)
+            if pod is not None:
+                return self._replaced(self.changed, pod)
+        raise self._not_replaced(self._look().leaving)
+
+    def wait_ready(self, check: bool) -> Object:
+        """Wait until a pod of the newest revision is Ready. Changes nothing.
+
+        :raises Refusal: there is no such node or DaemonSet, or nothing replaces a pod that is old.
+        :raises DataplaneError: it was not Ready in time, with what is known of it.
+        """
+        self._check_node()
+        pod: Pod | None = None
+        for seen in self._looks():
+            pod = seen.live or seen.leaving
+            if check:
+                return {"changed": False, "pod": None}
+            if pod and is_current(pod, seen.revision) and is_ready(pod):
+                return {"changed": False, "pod": described(pod)}
+            self._check_replaceable(seen)
+            self._progress.show(self._waiting_for(pod, seen.revision))
+        raise self._not_ready(pod)
+
+    # --- the steps of a replacement -------------------------------------------------------------
+
+    def _advance(self, seen: _Seen) -> Pod | None:
+        """Do what can be done now; the pod that stays, once nothing is left to do."""
+        node, live, leaving = self._options.node, seen.live, seen.leaving
+        if leaving and is_held(leaving):
+            name = leaving["metadata"]["name"]
+            if self._has_ended(leaving):
+                self._begin_step(self._edit_finalizers(leaving, add=False))
+            else:
+                self._progress.show(f"{node}: waiting until the containers of {name} have ended")
+        elif seen.revision is None:
+            self._progress.show(f"{self._name}: waiting until the controller has seen its change")
+        elif live and self._stays(live, seen.revision):
+            if not is_held(live):
+                return live
+            self._edit_finalizers(live, add=False)  # of a run that ended before the deletion
+        elif live:
+            self._begin_step(self._delete(live))
+        elif leaving:
+            self._progress.show(f"{node}: waiting until {leaving['metadata']['name']} is gone")
+        else:
+            self._progress.show(f"{node}: waiting for a new pod of {self._name}")
+        return None
+
+    def _stays(self, pod: Pod, revision: str | None) -> bool:
+        if not is_current(pod, revision):
+            return False
+        former = self._former and uid_of(self._former)
+        return not self._options.replace or former not in (None, uid_of(pod))
+
+    def _has_ended(self, pod: Pod) -> bool:
+        """Whether the kubelet has reported that no container of a deleted pod runs any more."""
+        if not containers_terminated(pod):
+            self._terminated_since = None
+        elif self._terminated_since is None:
+            self._terminated_since = self._clock.now()
+        since = self._terminated_since
+        settled = since is not None and self._clock.now() - since >= _SETTLE
+        return is_finished(pod) or settled
+
+    def _predicted(self, seen: _Seen) -> Object:
+        live = seen.live
+        if self._former is None and live and not self._stays(live, seen.revision):
+            self._former = live
+        left_over = live is not None and is_held(live)
+        stays = live if live and self._stays(live, seen.revision) else None
+        return self._replaced(self._former is not None or left_over, stays)
+
+    def _replaced(self, changed: bool, pod: Pod | None) -> Object:
+        return {
+            "changed": changed,
+            "replaced": self._former is not None,
+            "former": self._former and described(self._former),
+            "pod": pod and described(pod),
+        }
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def _begin_step(self, done: bool) -> None:
+        """Give the step after one that is done the whole time."""
+        if done:
+            self._deadline = self._clock.now() + self._options.timeout
+
+    def _looks(self) -> Iterator[_Seen]:
+        """One look after the other, until the time of the present step is up."""
+        self._begin_step(True)
+        while True:
+            self._keep()
+            yield self._look()
+            left = self._deadline - self._clock.now()
+            if left <= 0:
+                return
+            self._clock.sleep(min(self._options.poll, left))
+
+    def _look(self) -> _Seen:
+        daemonset = self._kube.find(f"{self._apps}/daemonsets/{self._options.daemonset}")
+        if daemonset is None:
+            raise Refusal(f"there is no DaemonSet {self._name}; nothing was changed")
+        pods = self._kube.items(
+            f"/api/v1/namespaces/{self._options.namespace}/pods",
+            fieldSelector=f"spec.nodeName={self._options.node}",
+        )
+        owned = [pod for pod in pods if _belongs(pod, daemonset)]
+        owned.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
+        strategy = daemonset["spec"].get("updateStrategy") or {}
+        return _Seen(self._newest(daemonset), strategy.get("type") == "OnDelete", owned)
+
+    def _newest(self, daemonset: Object) -> str | None:
+        """The hash of the newest revision."""
+        status = daemonset.get("status") or {}
+        if status.get("observedGeneration", 0) < daemonset["metadata"].get("generation", 0):
+            return None
+        revisions = self._kube.items(f"{self._apps}/controllerrevisions")
+        owned = [revision for revision in revisions if _belongs(revision, daemonset)]
+        if not owned:
+            return None
+        newest = max(owned, key=lambda revision: int(revision["revision"]))
+        return str(newest["metadata"]["labels"][REVISION_LABEL])
+
+    def _check_node(self) -> None:
+        if self._kube.find(f"/api/v1/nodes/{self._options.node}") is None:
+            raise Refusal(f"there is no node {self._options.node}; nothing was changed")
+
+    def _check_replaceable(self, seen: _Seen) -> None:
+        """Under OnDelete an old pod stays until it is deleted."""
+        pod = seen.live
+        if pod and seen.on_delete and seen.revision not in (None, revision_of(pod)):
+            raise Refusal(
+                f"{self._options.node}: {pod['metadata']['name']} is of the revision"
+                f" {revision_of(pod)}, the newest is {seen.revision}, and nothing replaces it:"
+                " replace it first (state=replaced); nothing was changed"
+            )
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _delete(self, pod: Pod) -> bool:
+        """Delete the pod and have our finalizer keep it; False where it changed or went."""
+        if not is_held(pod) and not self._edit_finalizers(pod, add=True):
+            return False
+        try:
+            self._kube.delete(path_of(pod), {"preconditions": {"uid": uid_of(pod)}})
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise DataplaneError(
+                f"{error}. The pod still runs and has our finalizer {FINALIZER}: it would stay"
+                " Terminating if it were deleted now. Rerun the same task: it removes the finalizer"
+            ) from error
+        self.changed = True
+        self._former = pod
+        return True
+
+    def _edit_finalizers(self, pod: Pod, add: bool) -> bool:
+        """Put ours on the pod, or take it off; False where the pod changed or went."""
+        metadata = pod["metadata"]
+        others = [each for each in metadata.get("finalizers") or () if each != FINALIZER]
+        wanted = {
+            "resourceVersion": metadata["resourceVersion"],
+            "finalizers": [*others, FINALIZER] if add else others,
+        }
+        try:
+            self._kube.patch(path_of(pod), {"metadata": wanted})
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        self.changed = True
+        return True
+
+    # --- reporting ------------------------------------------------------------------------------
+
+    def _waiting_for(self, pod: Pod | None, revision: str | None) -> str:
+        if pod is None:
+            return f"{self._options.node}: waiting for a new pod of {self._name}"
+        name = pod["metadata"]["name"]
+        if terminating_since(pod):
+            return f"{self._options.node}: waiting until {name} is gone"
+        if revision_of(pod) != revision:
+            return f"{self._options.node}: waiting until {name} is replaced"
+        states = [f"{c} {s}" for c, s in container_states(pod).items() if s != "ready"]
+        detail = ", ".join(states) or phase_of(pod)
+        return f"{self._options.node}: waiting until {name} is Ready: {detail}"
+
+    def _not_replaced(self, leaving: Pod | None) -> DataplaneError:
+        held = leaving is not None and is_held(leaving)
+        return self._not_ended(leaving) if leaving and held else self._no_successor(leaving)
+
+    def _not_ended(self, pod: Pod) -> DataplaneError:
+        node, name = self._options.node, pod["metadata"]["name"]
+        states = container_states(pod)
+        listed = ", ".join(f"{container}: {state}" for container, state in states.items())
+        up = is_ready(self._kube.find(f"/api/v1/nodes/{node}") or {})
+        return DataplaneError(
+            f"{node}: {name} was deleted, but the kubelet has not reported within"
+            f" {self._options.timeout:.0f} s that its containers have ended"
+            f" ({listed or 'no status'}); the node is {'Ready' if up else 'NotReady'}. No second"
+            " calico-node is started beside it, since the finalizer"
+            f" {FINALIZER} keeps the pod in the API. The attached programs stay, but no policy is"
+            " updated once its Felix has ended. Check the kubelet and the container runtime of the"
+            " node, then rerun: the run resumes here",
+            {"former": described(pod), "former_ended": False, "containers": states},
+        )
+
+    def _no_successor(self, leaving: Pod | None) -> DataplaneError:
+        namespace, daemonset = self._options.namespace, self._options.daemonset
+        kept = ""
+        if leaving:
+            finalizers = ", ".join(leaving["metadata"].get("finalizers") or ()) or "none"
+            kept = (
+                f" {leaving['metadata']['name']} is still Terminating (finalizers: {finalizers})."
+            )
+        return DataplaneError(
+            f"{self._options.node}: no new pod of {self._name} was created within"
+            f" {self._options.timeout:.0f} s.{kept} Until there is one, the attached programs stay"
+            " but no policy is updated. Check that the kube-controller-manager works, that the node"
+            " matches the DaemonSet's nodeSelector and tolerations, and the events"
+            f" (kubectl -n {namespace} describe daemonset {daemonset}), then rerun",
+            {"former": self._former and described(self._former), "pod": None},
+        )
+
+    def _not_ready(self, pod: Pod | None) -> DataplaneError:
+        node, limit = self._options.node, f"within {self._options.timeout:.0f} s"
+        if pod is None or terminating_since(pod):
+            return self._no_successor(pod)
+        facts: dict[str, Any] = {
+            "timed_out": True,
+            "pod": described(pod),
+            "phase": phase_of(pod),
+            "conditions": (pod.get("status") or {}).get("conditions") or [],
+            "containers": container_states(pod),
+            "log": self._log(pod),
+        }
+        states = "".join(f"\n  {name}: {state}" for name, state in facts["containers"].items())
+        log = "".join(f"\n  {line}" for line in facts["log"])
+        return DataplaneError(
+            f"{node}: {pod['metadata']['name']} is {facts['phase']} and not Ready {limit}. Its"
+            f" containers:{states}\nThe end of {_CONTAINER}'s log:{log}",
+            facts,
+        )
+
+    def _log(self, pod: Pod) -> list[str]:
+        """The last lines; those of the previous run while a crashed container is not restarted."""
+        statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+        mine: Object = next((each for each in statuses if each["name"] == _CONTAINER), {})
+        crashed = mine.get("restartCount") and "waiting" in (mine.get("state") or {})
+        query: Object = {"container": _CONTAINER, "tailLines": _LOG_LINES}
+        query |= {"previous": "true"} if crashed else {}
+        try:
+            return self._kube.asking_once().text(f"{path_of(pod)}/log", **query).splitlines()
+        except ApiError as error:
+            return [f"can't be read: {error}"]
+
+
+def _belongs(held: Pod, daemonset: Object) -> bool:
+    owner = controller_of(held)
+    return owner is not None and owner["uid"] == uid_of(daemonset)

@@ -1,0 +1,343 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a run may begin: every reason why not, each with what to do. Pure.
+
+``judge`` is the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..calico import advisories, images
+from ..calico.advisories import Advisory, Path, Weight
+from ..calico.versions import parse, parse_kernel
+from ..errors import Refusal
+from .cluster import (
+    Cluster,
+    Mode,
+    Node,
+    Revision,
+    State,
+    Target,
+    Wish,
+    attach_type_on,
+    former_revision,
+    nodes_of,
+    setting,
+    state,
+    target,
+)
+from .permissions import Permission
+
+#: Every code that stops a run, but for those of the advisories.
+CODES = frozenset(
+    {
+        "api_permission",
+        "no_daemonset",
+        "no_former_revision",
+        "operator_install",
+        "not_bpf",
+        "node_unknown",
+        "node_not_ready",
+        "no_pod",
+        "budget_never_met",
+        "unknown_version",
+        "known_bad_path",
+    }
+)
+#: Without these there is nothing to run with: accepting them would only move the failure.
+_FINAL = frozenset({"api_permission", "no_daemonset", "no_former_revision", "node_unknown"})
+#: What stops a rollback too. The way back from a failed upgrade must stay open.
+_STOPS_ROLLBACK = _FINAL | {"operator_install", "tcx_downgrade"}
+_TRUE = frozenset({"true", "1", "yes", "y", "t"})
+
+
+@dataclass(frozen=True)
+class Objection:
+    """One reason against the run, with what to do. Where ``refused`` is false it is told only."""
+
+    code: str
+    message: str
+    node: str | None = None
+    #: The advisory behind a known_bad_path.
+    advisory: str | None = None
+    refused: bool = True
+
+    @property
+    def codes(self) -> frozenset[str]:
+        return frozenset(filter(None, (self.code, self.advisory)))
+
+
+@dataclass(frozen=True)
+class Told:
+    """An advisory, and the nodes whose way it is about."""
+
+    advisory: Advisory
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A node and how far it is."""
+
+    node: Node
+    state: State
+    problems: tuple[Objection, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    target: Target | None
+    former: Revision | None
+    nodes: tuple[Standing, ...]
+    advisories: tuple[Told, ...]
+    objections: tuple[Objection, ...]
+
+    @property
+    def refusals(self) -> list[Objection]:
+        return [each for each in self.objections if each.refused]
+
+    @property
+    def cautions(self) -> list[Objection]:
+        return [each for each in self.objections if not each.refused]
+
+
+def check_overrides(overrides: Iterable[str]) -> None:
+    """:raises Refusal: one is no code, or cannot be accepted."""
+    for each in sorted(overrides):
+        if each in _FINAL:
+            raise Refusal(f"overrides: {each} cannot be accepted, the run could not do its work")
+        if each not in CODES | advisories.CODES:
+            known = ", ".join(sorted((CODES - _FINAL) | advisories.CODES))
+            raise Refusal(f"overrides: {each!r} is no code of a refusal; there are {known}")
+
+
+def not_permitted(missing: Sequence[Permission]) -> list[Objection]:
+    """The one objection for all that is missing; none if nothing is."""
+    if not missing:
+        return []
+    listed = "; ".join(map(str, missing))
+    text = (
+        f"the API does not permit: {listed}. Nothing was changed. Bind a ClusterRole with these "
+        "to the user or service account of this run, then run again"
+    )
+    return [Objection("api_permission", text)]
+
+
+def judge(wish: Wish, cluster: Cluster) -> Judgement:
+    """All that is to be said before a run.
+
+    :raises Refusal: the manifest does not hold the DaemonSet.
+    """
+    wanted, former = target(wish, cluster), former_revision(wish, cluster)
+    nodes = nodes_of(wish, cluster)
+    told = advise(wish, cluster, wanted) if wanted else []
+    found = [*_about_install(wish, cluster, wanted), *_about_bpf(cluster, nodes)]
+    found += [_by_advisory(each) for each in told if each.advisory.weight is Weight.REFUSE]
+    found += [Objection("unread", text, refused=False) for text in cluster.unread]
+    found += _unknown_nodes(wish, cluster)
+    standings = []
+    for node in nodes:
+        at = state(node, cluster, wanted.revision if wanted else None)
+        problems = [_weighed(each, wish) for each in _about_node(node, at, cluster)]
+        standings.append(Standing(node, at, tuple(problems)))
+        found += problems
+    objections = tuple(_weighed(each, wish) for each in found)
+    return Judgement(wanted, former, tuple(standings), tuple(told), objections)
+
+
+def _weighed(objection: Objection, wish: Wish) -> Objection:
+    """What was accepted, or must not keep a rollback, no longer refuses."""
+    if not objection.refused or objection.code in _FINAL:
+        return objection
+    if objection.codes & wish.overrides:
+        text = f"accepted by overrides: {objection.message}"
+        return replace(objection, refused=False, message=text)
+    if wish.mode is Mode.ROLLBACK and not objection.codes & _STOPS_ROLLBACK:
+        return replace(objection, refused=False)
+    return objection
+
+
+def _about_install(wish: Wish, cluster: Cluster, wanted: Target | None) -> Iterator[Objection]:
+    where = f"{wish.namespace}/{wish.daemonset}"
+    held = cluster.daemonset
+    if cluster.install == "operator" or (held is None and cluster.installation):
+        yield Objection(
+            "operator_install",
+            f"DaemonSet {where} is the Tigera operator's, which allows RollingUpdate only and "
+            "takes back every change by hand, so nodes cannot be upgraded one by one from here. "
+            "Nothing was changed. Instead: repair the endpoints of all nodes in place "
+            "(qdisc_consistency, state=consistent), let the operator roll with "
+            "spec.nodeUpdateStrategy maxUnavailable 1 in the Installation, and audit each node "
+            "behind it",
+        )
+    if held is None:
+        yield Objection(
+            "no_daemonset",
+            f"there is no DaemonSet {where}. Say where calico-node is with namespace and "
+            "daemonset (kubectl get daemonsets -A -l k8s-app=calico-node)",
+        )
+    elif not images.has_felix(held.template):
+        yield Objection(
+            "no_daemonset",
+            f"DaemonSet {where} has no container named {images.CONTAINER}, so it runs no Felix. "
+            "Say which one does with namespace and daemonset",
+        )
+    elif wanted is None:
+        yield Objection(
+            "no_former_revision",
+            f"DaemonSet {where} has no former revision to go back to: neither its annotation "
+            "names one that is still there, nor is an older ControllerRevision left. Give the "
+            "former version, or manifest, and run an upgrade to that",
+        )
+
+
+def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Objection]:
+    if cluster.daemonset is None or not images.has_felix(cluster.daemonset.template):
+        return
+    template = cluster.daemonset.template
+    for enabled, names in _enabled(cluster, nodes).items():
+        where = f"on {', '.join(names)}"
+        if enabled is None:
+            yield Objection(
+                "not_bpf",
+                f"whether Felix runs in eBPF mode {where} is not known: FELIX_BPFENABLED is not "
+                "in the DaemonSet, and no FelixConfiguration could be read. Where it does not, "
+                "nothing here has any use",
+                refused=False,
+            )
+        elif not enabled:
+            source = (
+                "FELIX_BPFENABLED in the DaemonSet"
+                if "FELIX_BPFENABLED" in images.environment(template)
+                else "bpfEnabled in the FelixConfiguration"
+            )
+            yield Objection(
+                "not_bpf",
+                f"Felix does not run in eBPF mode {where}, by {source}: there is no dataplane of "
+                "TC programs to look after. Use a plain rollout there, or leave these nodes out",
+            )
+
+
+def _enabled(cluster: Cluster, nodes: Sequence[Node]) -> Mapping[bool | None, list[str]]:
+    """Nodes by whether eBPF mode is on; the default is off."""
+    by: dict[bool | None, list[str]] = {}
+    template = cluster.daemonset.template if cluster.daemonset else {}
+    for node in nodes:
+        held = setting("bpfEnabled", "FELIX_BPFENABLED", node.name, template, cluster)
+        unknown = held is None and (
+            cluster.felix is None or "FELIX_BPFENABLED" in images.environment(template)
+        )
+        by.setdefault(None if unknown else str(held).lower() in _TRUE, []).append(node.name)
+    return by
+
+
+def _unknown_nodes(wish: Wish, cluster: Cluster) -> Iterator[Objection]:
+    known = {node.name for node in cluster.nodes}
+    for name in wish.nodes:
+        if name not in known:
+            yield Objection(
+                "node_unknown",
+                f"{name} is in the inventory but is no node of this cluster. Use the names that "
+                "kubectl get nodes shows, or take the host out",
+                name,
+            )
+
+
+def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Objection]:
+    """What is wrong at one node. What an earlier run left half done is told, not refused."""
+    half = at is State.INTERRUPTED
+    if not node.ready:
+        yield Objection(
+            "node_not_ready",
+            f"node {node.name} is not Ready: what could be verified there after a change? See "
+            f"kubectl describe node {node.name}, and mend it first",
+            node.name,
+            refused=not half,
+        )
+    pod = cluster.pod_on(node.name)
+    if pod is None:
+        yield Objection(
+            "no_pod",
+            f"node {node.name} has no pod of the DaemonSet: it is not selected (nodeSelector, "
+            "taints), or the pod is not made yet. Leave the node out, or mend that first",
+            node.name,
+            refused=not half,
+        )
+    elif not pod.ready and not half:
+        yield Objection(
+            "pod_not_ready",
+            f"pod {pod.name} on node {node.name} is not Ready now: what is out of parity there "
+            "is repaired before anything else; for the rest see its log",
+            node.name,
+            refused=False,
+        )
+    if node.unschedulable and node.cordoned_by is None:
+        yield Objection(
+            "node_cordoned_by_another",
+            f"node {node.name} was cordoned by someone else: it is drained and upgraded like any "
+            "other, and LEFT CORDONED afterwards",
+            node.name,
+            refused=False,
+        )
+    if at is not State.DONE:
+        for text in cluster.budgets.get(node.name, ()):
+            yield Objection("budget_never_met", f"node {node.name}: {text}", node.name)
+
+
+def advise(wish: Wish, cluster: Cluster, wanted: Target) -> list[Told]:
+    """The advisories for the ways of all nodes, since a template is every node's: gravest first."""
+    found: dict[str, tuple[Advisory, list[str]]] = {}
+    for node, path in _paths(cluster, wanted):
+        for each in _selected(wish, path, wanted):
+            known, names = found.setdefault(each.code, (each, []))
+            graver = advisories.gravest_first((known, each))[0]
+            found[each.code] = (graver, [*names, *([node] if node else [])])
+    ordered = advisories.gravest_first([advisory for advisory, _names in found.values()])
+    return [Told(each, tuple(found[each.code][1])) for each in ordered]
+
+
+def _selected(wish: Wish, path: Path, wanted: Target) -> list[Advisory]:
+    if wanted.release is None:
+        shown = wanted.version or " ".join(wanted.images.values())
+        return [advisories.unknown_version(shown)]
+    chosen = advisories.select(path)
+    if wish.mode is Mode.UPGRADE and wish.manifest is None:
+        return chosen
+    return [each for each in chosen if not each.another_minor]
+
+
+def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, Path]]:
+    """Each node's way; the DaemonSet's own where it has no pod at all."""
+    by_name = {node.name: node for node in cluster.nodes}
+    placed = [pod for pod in cluster.pods if pod.node in by_name]
+    for pod in placed:
+        node = by_name[pod.node]
+        yield (
+            node.name,
+            Path(
+                parse(pod.version or ""),
+                wanted.release,
+                parse_kernel(node.kernel),
+                cluster.encapsulation,
+                attach_type_on(node, cluster, wanted),
+            ),
+        )
+    if not placed and cluster.daemonset:
+        present = images.version(cluster.daemonset.template)
+        yield None, Path(parse(present or ""), wanted.release, None, cluster.encapsulation)
+
+
+def _by_advisory(told: Told) -> Objection:
+    advisory = told.advisory
+    if advisory.code == "unknown_version":
+        return Objection("unknown_version", str(advisory))
+    where = f" (nodes {', '.join(told.nodes)})" if told.nodes else ""
+    text = (
+        f"{advisory}{where}. To go that way all the same, put {advisory.code} into overrides; "
+        "nothing was changed"
+    )
+    return Objection("known_bad_path", text, advisory=advisory.code)

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads from the API what a preflight judges. Writes nothing but access reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..calico.images import CONTAINER, environment
+from ..errors import ApiError
+from ..kube.api import Kube
+from ..kube.pdb import never_met
+from ..kube.pods import controller_of, is_mirror, is_ready, revision_of, terminating_since
+from ..kube.read_pdb import read_budgets
+from .cluster import (
+    CORDONED_BY,
+    FINALIZER,
+    UPGRADED_AT,
+    VERIFIED,
+    Cluster,
+    DaemonSet,
+    Node,
+    Pod,
+    Revision,
+    Wish,
+)
+from .permissions import Permission, needed
+
+Object = Mapping[str, Any]
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+#: Calico's resources as its own datastore has them, and as 3.32 may have them.
+_CALICO = ("/apis/crd.projectcalico.org/v1", "/apis/projectcalico.org/v3")
+_INSTALLATIONS = "/apis/operator.tigera.io/v1/installations"
+#: Neither kind of resource is there, or may be looked at.
+_ABSENT, _CLOSED = 404, 403
+_VXLAN_OR_IPIP = ("Always", "CrossSubnet")
+
+
+def missing_permissions(kube: Kube, wish: Wish) -> list[Permission]:
+    """Which of the permissions that a run needs the API does not give."""
+    asked = needed(wish.namespace, wish.lease_namespace)
+    return [each for each in asked if not _allowed(kube, each)]
+
+
+def _allowed(kube: Kube, permission: Permission) -> bool:
+    answer = kube.create(_REVIEWS, permission.review())
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+def read_cluster(kube: Kube, wish: Wish) -> Cluster:
+    """What a preflight judges; what may be absent or closed is said in ``unread``."""
+    unread: list[str] = []
+    apps = f"/apis/apps/v1/namespaces/{wish.namespace}"
+    held = kube.find(f"{apps}/daemonsets/{wish.daemonset}")
+    installations = _optional(kube, (_INSTALLATIONS,), unread)
+    nodes = tuple(_node(each) for each in kube.items("/api/v1/nodes"))
+    if held is None:
+        return Cluster(None, nodes=nodes, installation=bool(installations), unread=tuple(unread))
+    uid = held["metadata"]["uid"]
+    pods = kube.items("/api/v1/pods")
+    revisions = kube.items(f"{apps}/controllerrevisions")
+    felix = _optional(kube, [f"{group}/felixconfigurations" for group in _CALICO], unread)
+    pools = _optional(kube, [f"{group}/ippools" for group in _CALICO], unread)
+    return Cluster(
+        _daemon_set(held),
+        tuple(_revision(each) for each in revisions if _owned_by(each, uid)),
+        tuple(_pod(each) for each in pods if _owned_by(each, uid) and _place(each)),
+        nodes,
+        bool(installations),
+        None if felix is None else {e["metadata"]["name"]: e.get("spec") or {} for e in felix},
+        _of_pools(pools) if pools else _of_environment(held["spec"]["template"]),
+        _hopeless(kube, pods),
+        tuple(unread),
+    )
+
+
+def _optional(kube: Kube, paths: Sequence[str], unread: list[str]) -> list[Object] | None:
+    """The objects of the first list that is there; None where none is, or it is closed to us."""
+    for path in paths:
+        try:
+            return list(kube.items(path))
+        except ApiError as error:
+            if error.status == _CLOSED:
+                unread.append(
+                    f"{path} may not be listed, so what it says is not known; permit it, or be "
+                    f"sure of it yourself ({error})"
+                )
+            elif error.status != _ABSENT:
+                raise
+    return None
+
+
+def _owned_by(held: Object, uid: str) -> bool:
+    owners = held["metadata"].get("ownerReferences") or ()
+    return any(each["uid"] == uid for each in owners)
+
+
+def _daemon_set(held: Object) -> DaemonSet:
+    metadata, spec = held["metadata"], held["spec"]
+    owners = tuple(each["kind"] for each in metadata.get("ownerReferences") or ())
+    return DaemonSet(
+        metadata["namespace"],
+        metadata["name"],
+        spec["template"],
+        spec.get("updateStrategy") or {},
+        metadata.get("annotations") or {},
+        owners,
+    )
+
+
+def _revision(held: Object) -> Revision:
+    metadata = held["metadata"]
+    template = held["data"]["spec"]["template"]
+    return Revision(metadata["name"], int(held["revision"]), revision_of(held), template)
+
+
+def _node(held: Object) -> Node:
+    annotations = held["metadata"].get("annotations") or {}
+    status = held.get("status") or {}
+    return Node(
+        held["metadata"]["name"],
+        is_ready(held),
+        bool((held.get("spec") or {}).get("unschedulable")),
+        (status.get("nodeInfo") or {}).get("kernelVersion", ""),
+        annotations.get(CORDONED_BY),
+        annotations.get(VERIFIED),
+        annotations.get(UPGRADED_AT),
+    )
+
+
+def _pod(held: Object) -> Pod:
+    metadata = held["metadata"]
+    listed = held["spec"]["containers"]
+    return Pod(
+        metadata["name"],
+        _place(held) or "",
+        next((each["image"] for each in listed if each["name"] == CONTAINER), ""),
+        revision_of(held),
+        is_ready(held),
+        terminating_since(held) is not None,
+        FINALIZER in (metadata.get("finalizers") or ()),
+    )
+
+
+def _place(pod: Object) -> str | None:
+    """The node that a pod is on; None before it has one."""
+    name: str | None = pod["spec"].get("nodeName")
+    return name
+
+
+def _hopeless(kube: Kube, pods: Sequence[Object]) -> dict[str, tuple[str, ...]]:
+    """Of each node, the budgets that no waiting will meet when it is drained."""
+    budgets = read_budgets(kube)
+    by_node: dict[str, list[Object]] = {}
+    for pod in pods:
+        if not is_mirror(pod) and (controller_of(pod) or {}).get("kind") != "DaemonSet":
+            by_node.setdefault(_place(pod) or "", []).append(pod)
+    found = {node: never_met(budgets, here) for node, here in by_node.items()}
+    return {node: tuple(each.text for each in met) for node, met in found.items() if met}
+
+
+def _of_pools(pools: Sequence[Object]) -> str:
+    specs = [each.get("spec") or {} for each in pools]
+    for word in ("vxlan", "ipip"):
+        if any(spec.get(f"{word}Mode") in _VXLAN_OR_IPIP for spec in specs):
+            return word
+    return "none"
+
+
+def _of_environment(template: Object) -> str | None:
+    """What the first pool was made with, by the DaemonSet's environment."""
+    variables = environment(template)
+    said = {word: variables.get(f"CALICO_IPV4POOL_{word.upper()}") for word in ("vxlan", "ipip")}
+    for word, value in said.items():
+        if value in _VXLAN_OR_IPIP:
+            return word
+    return "none" if all(value is not None for value in said.values()) else None

@@ -1,0 +1,165 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What rollout_info and calico_advisory_info return: plain lists and dicts. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..calico import images
+from ..calico.advisories import Advisory, Path, Weight
+from ..calico.versions import felix_era, parse
+from ..errors import Refusal
+from .cluster import UPDATE_STRATEGY, Cluster, DaemonSet, Revision, State, Target, Wish
+from .permissions import Permission
+from .preflight import Judgement, Objection, Standing, Told, not_permitted
+
+Result = dict[str, Any]
+
+
+def advisory(each: Advisory, accepted: Iterable[str] = ()) -> Result:
+    return {
+        "code": each.code,
+        "severity": each.weight.value,
+        "text": each.text,
+        "advice": each.advice,
+        "fixed_in": list(each.fixed_in),
+        "refs": list(each.refs),
+        "accepted": each.code in set(accepted),
+    }
+
+
+def advised(path: Path, chosen: Sequence[Advisory]) -> Result:
+    """What calico_advisory_info returns."""
+    worst = min((list(Weight).index(each.weight) for each in chosen), default=None)
+    return {
+        "advisories": [advisory(each) for each in chosen],
+        "severity": "none" if worst is None else list(Weight)[worst].value,
+        "from_era": felix_era(path.origin),
+        "to_era": felix_era(path.target),
+        "attach_type": path.attach_type,
+    }
+
+
+def forbidden(missing: Sequence[Permission]) -> Result:
+    """Of a cluster that may not even be looked at."""
+    nothing = Judgement(None, None, (), (), tuple(not_permitted(missing)))
+    return preflight(nothing, Cluster(None), Wish(), 0, missing)
+
+
+def preflight(
+    judged: Judgement,
+    cluster: Cluster,
+    wish: Wish,
+    node_duration: int,
+    missing: Sequence[Permission] = (),
+) -> Result:
+    """What rollout_info returns. ``node_duration`` is in seconds."""
+    nodes = [_node(each, cluster) for each in judged.nodes]
+    left = sum(each.state is not State.DONE for each in judged.nodes)
+    return {
+        "changed": False,
+        "install": cluster.install,
+        "daemonset": _daemon_set(cluster.daemonset, cluster),
+        "target": _target(judged.target),
+        "former_revision": _revision(judged.former),
+        "nodes": nodes,
+        "versions": dict(Counter(pod.version or "unknown" for pod in cluster.pods)),
+        "advisories": [
+            {**advisory(told.advisory, _accepted(told, wish)), "nodes": list(told.nodes)}
+            for told in judged.advisories
+        ],
+        "refusals": [_objection(each) for each in judged.refusals],
+        "cautions": [_objection(each) for each in judged.cautions],
+        "permissions": [str(each) for each in missing],
+        "encapsulation": cluster.encapsulation,
+        "estimated_seconds": left * node_duration,
+    }
+
+
+def _accepted(told: Told, wish: Wish) -> set[str]:
+    general = told.advisory.weight is Weight.REFUSE and "known_bad_path" in wish.overrides
+    return {told.advisory.code} if general else set(wish.overrides)
+
+
+def _objection(each: Objection) -> Result:
+    return {
+        "code": each.code,
+        "node": each.node,
+        "advisory": each.advisory,
+        "message": each.message,
+    }
+
+
+def _daemon_set(held: DaemonSet | None, cluster: Cluster) -> Result | None:
+    if held is None:
+        return None
+    newest = cluster.newest
+    return {
+        "namespace": held.namespace,
+        "name": held.name,
+        "version": images.version(held.template),
+        "images": images.images(held.template),
+        "update_strategy": dict(held.strategy),
+        "former_update_strategy": _noted_strategy(held),
+        "revision": newest.name if newest else None,
+        "revision_hash": newest.hash if newest else None,
+    }
+
+
+def _noted_strategy(held: DaemonSet) -> Result | None:
+    """:raises Refusal: someone else wrote the note."""
+    noted = held.annotations.get(UPDATE_STRATEGY)
+    if noted is None:
+        return None
+    try:
+        strategy: Result = json.loads(noted)
+    except ValueError as error:
+        raise Refusal(
+            f"DaemonSet {held.namespace}/{held.name}: its annotation {UPDATE_STRATEGY} is no JSON "
+            f"({error}). It notes the update strategy from before the rollout: put that in, such "
+            'as {"type": "RollingUpdate"}, or remove the annotation'
+        ) from error
+    return strategy
+
+
+def _target(wanted: Target | None) -> Result | None:
+    if wanted is None:
+        return None
+    return {
+        "version": wanted.version,
+        "era": felix_era(wanted.release),
+        "images": dict(wanted.images),
+        "patch": dict(wanted.patch),
+        "revision": wanted.revision.name if wanted.revision else None,
+        "revision_hash": wanted.revision.hash if wanted.revision else None,
+    }
+
+
+def _revision(held: Revision | None) -> str | None:
+    return held.name if held else None
+
+
+def _node(standing: Standing, cluster: Cluster) -> Result:
+    node, pod = standing.node, cluster.pod_on(standing.node.name)
+    version = pod.version if pod else None
+    return {
+        "name": node.name,
+        "ready": node.ready,
+        "unschedulable": node.unschedulable,
+        "kernel": node.kernel,
+        "pod": pod.name if pod else None,
+        "pod_ready": pod.ready if pod else False,
+        "version": version,
+        "revision": pod.revision if pod else None,
+        "era": felix_era(parse(version or "")),
+        "state": standing.state.value,
+        "cordoned_by": node.cordoned_by,
+        "verified": node.verified,
+        "upgraded_at": node.upgraded_at,
+        "problems": [each.message for each in standing.problems],
+    }

@@ -1,0 +1,317 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many endpoints at once: what is drift, what is left alone, and what check mode foretells."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    Mode,
+    Order,
+    Survey,
+    survey,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    AttachType,
+    Endpoint,
+    Outlook,
+    Plan,
+    Policy,
+    Qdisc,
+    Verdict,
+)
+from ansible_collections.dataplane.calico_bpf.tests.unit.build import at, endpoint, foreign, tcx
+from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Kernel
+from ansible_collections.dataplane.calico_bpf.tests.unit.strategies import endpoints
+
+HEALTHY = endpoint(at(1), at(1, program=20))
+MISMATCH = endpoint(at(1), at(2, program=20))
+BARE = endpoint((), ())
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    made.patch(monkeypatch)
+    return made
+
+
+def named(name: str, ifindex: int, state: Endpoint) -> Endpoint:
+    return replace(state, interface=name, ifindex=ifindex)
+
+
+def run(
+    kernel: Kernel,
+    mode: Mode = Mode.AUDIT,
+    while_settling: Callable[[], object] = lambda: None,
+    **options: Any,
+) -> Survey:
+    order = Order(**{"interfaces": ("cali*",), "mode": mode, **options})
+    reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
+
+    def sleep(_unused: float) -> None:
+        while_settling()
+
+    return survey(order, kernel, reader, sleep)
+
+
+def verdicts(surveyed: Survey) -> dict[str, Verdict]:
+    return {o.before.interface: o.verdict for o in surveyed.outcomes}
+
+
+# --- which endpoints ------------------------------------------------------------------------------
+
+
+def test_only_the_wanted_interfaces_are_judged(kernel: Kernel) -> None:
+    for n, name in enumerate(("cali1", "cali2", "caliX", "eth0")):
+        kernel.put(named(name, n + 1, MISMATCH))
+    seen = run(kernel, interfaces=("cali[0-9]", "lo"), exclude=("*2",))
+    assert verdicts(seen) == {"cali1": Verdict.DRIFTED}
+
+
+def test_a_node_without_any_program_of_calicos_is_unmanaged(kernel: Kernel) -> None:
+    kernel.put(named("cali1", 1, BARE))
+    kernel.put(named("cali2", 2, endpoint((foreign(100),), (tcx(60, "cil_from_netdev"),))))
+    assert set(verdicts(run(kernel)).values()) == {Verdict.UNMANAGED}
+    assert set(verdicts(run(kernel, Mode.REPAIR)).values()) == {Verdict.UNMANAGED}
+    assert kernel.writes == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"managed": True}, {"policy": Policy(attach_type=AttachType.TC)}]
+)
+def test_bare_endpoints_are_drifted_where_the_caller_says_so(
+    kernel: Kernel, options: dict[str, Any]
+) -> None:
+    kernel.put(named("cali1", 1, BARE))
+    assert verdicts(run(kernel, **options)) == {"cali1": Verdict.DRIFTED}
+
+
+def test_a_bare_endpoint_among_others_is_drifted(kernel: Kernel) -> None:
+    kernel.put(named("cali1", 1, BARE))
+    kernel.put(named("cali2", 2, HEALTHY))
+    assert verdicts(run(kernel)) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.CONSISTENT}
+
+
+# --- settling -------------------------------------------------------------------------------------
+
+
+def test_what_heals_meanwhile_is_no_drift(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    seen = run(kernel, Mode.REPAIR, lambda: kernel.put(HEALTHY))
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.CONSISTENT}
+    assert seen.outcomes[0].found.findings == ()
+    assert kernel.writes == 0
+
+
+def test_what_stays_is_drift(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    assert verdicts(run(kernel)) == {MISMATCH.interface: Verdict.DRIFTED}
+
+
+def test_without_a_settle_time_one_look_counts(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    seen = run(kernel, Mode.AUDIT, lambda: pytest.fail("it slept"), settle=0.0)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.DRIFTED}
+
+
+def test_nobody_waits_where_all_is_well(kernel: Kernel) -> None:
+    kernel.put(HEALTHY)
+    seen = run(kernel, Mode.REPAIR, lambda: pytest.fail("it slept"))
+    assert verdicts(seen) == {HEALTHY.interface: Verdict.CONSISTENT}
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("back", [False, True], ids=["gone", "back with another ifindex"])
+def test_what_goes_between_two_looks_has_vanished(kernel: Kernel, back: bool, mode: Mode) -> None:
+    kernel.put(named("cali1", 1, MISMATCH))
+    kernel.put(named("cali2", 2, HEALTHY))
+
+    def go() -> None:
+        kernel.endpoints.pop("cali1", None)
+        if back:
+            kernel.put(named("cali1", 9, MISMATCH))
+
+    seen = run(kernel, mode, go)
+    assert verdicts(seen) == {"cali1": Verdict.VANISHED, "cali2": Verdict.CONSISTENT}
+    assert kernel.writes == 0
+
+
+def test_what_goes_while_it_is_read_has_vanished(kernel: Kernel) -> None:
+    """The dump of a gone interface is empty and no error: that is not a bare endpoint."""
+    kernel.put(named("cali1", 1, HEALTHY))
+    kernel.put(named("cali2", 2, HEALTHY))
+
+    def before(number: int) -> None:
+        if kernel.calls[number] == "read egress":
+            kernel.endpoints.pop("cali1", None)
+
+    kernel.before_call = before
+    assert verdicts(run(kernel)) == {"cali1": Verdict.VANISHED, "cali2": Verdict.CONSISTENT}
+
+
+# --- what is done ---------------------------------------------------------------------------------
+
+
+def test_an_audit_writes_nothing(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    seen = run(kernel)
+    assert (kernel.writes, seen.outcomes[0].done) == (0, ())
+    assert seen.outcomes[0].found.outlook is Outlook.STUCK
+
+
+def test_a_second_repair_writes_nothing(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    assert verdicts(run(kernel, Mode.REPAIR)) == {MISMATCH.interface: Verdict.REPAIRED}
+    written = kernel.writes
+    assert verdicts(run(kernel, Mode.REPAIR)) == {MISMATCH.interface: Verdict.CONSISTENT}
+    assert (written, kernel.writes) == (2, 2)
+
+
+def test_what_breaks_again_after_its_repair_is_not_called_repaired(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+
+    def felix_comes_late() -> None:
+        if kernel.writes:
+            kernel.put(MISMATCH)
+
+    seen = run(kernel, Mode.REPAIR, felix_comes_late)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.CONTENDED}
+    assert seen.outcomes[0].notes
+
+
+def test_a_refusal_stops_and_tells_what_was_done_until_then(kernel: Kernel) -> None:
+    """What was written at the refused endpoint itself is told as well."""
+    kernel.put(named("cali1", 1, endpoint(at(1), at(1, 2, program=20))))
+    kernel.refuse = {3: errno.EPERM}
+    seen = run(kernel, Mode.REPAIR)
+    assert "EPERM" in str(seen.error)
+    assert kernel.writes == 3
+    assert len(seen.outcomes[0].done) == 2
+
+
+def test_endpoints_after_a_refusal_are_still_reported(kernel: Kernel) -> None:
+    for n in (1, 2, 3):
+        kernel.put(named(f"cali{n}", n, MISMATCH))
+    kernel.refuse = dict.fromkeys(range(3, 99), errno.EPERM)
+    seen = run(kernel, Mode.REPAIR)
+    assert verdicts(seen) == {
+        "cali1": Verdict.REPAIRED,
+        "cali2": Verdict.DRIFTED,
+        "cali3": Verdict.DRIFTED,
+    }
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(endpoints())
+def test_check_mode_predicts(state: Endpoint) -> None:
+    """Over random endpoints: the same findings, plan, verdict and end as the real run's."""
+    state = replace(state, dead_pins=())
+    predicted, nothing = _undisturbed(state, Mode.PREDICT)
+    did, writes = _undisturbed(state, Mode.REPAIR)
+    assert predicted == did
+    assert nothing == 0
+    assert writes == len(did[0])
+
+
+def _undisturbed(state: Endpoint, mode: Mode) -> tuple[tuple[Plan, object], int]:
+    """What was done, and all else that is told of it; and the writes that it took."""
+    kernel = Kernel()
+    kernel.put(state)
+    with pytest.MonkeyPatch.context() as patch:
+        kernel.patch(patch)
+        o = run(kernel, mode, policy=Policy(spare=()), managed=True).outcomes[0]
+    assert o.after is not None
+    assert o.left is not None
+    end = [[a._replace(loaded_at=0) for a in hook] for hook in (o.after.ingress, o.after.egress)]
+    return (o.done, (o.verdict, o.found, o.left.findings, o.notes, end)), kernel.writes
+
+
+def test_no_clsact_is_told_as_such(kernel: Kernel) -> None:
+    kernel.put(endpoint((), (), Qdisc.NONE))
+    outcome = run(kernel, managed=True).outcomes[0]
+    assert [f.code.value for f in outcome.found.findings] == ["missing_clsact"]
+
+
+# --- what must not get lost -----------------------------------------------------------------------
+
+
+def test_what_was_repaired_is_told_where_the_last_look_fails(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.put(MISMATCH)
+    links = kernel.links
+
+    def restless() -> dict[str, int]:
+        if kernel.writes:
+            raise KernelError("list the links", errno.EINTR)
+        return links()
+
+    monkeypatch.setattr(kernel, "links", restless)
+    seen = run(kernel, Mode.REPAIR)
+    assert "EINTR" in str(seen.error)
+    assert len(seen.outcomes[0].done) == 2
+
+
+def test_what_was_done_is_told_where_an_endpoint_cannot_be_read_again(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contended repair whose next reading fails; the endpoints after it are reported too."""
+    kernel.put(named("cali1", 1, MISMATCH))
+    kernel.put(named("cali2", 2, MISMATCH))
+    links = kernel.links
+
+    def felix_is_there() -> dict[str, int]:
+        if kernel.writes:
+            raise KernelError("list the links", errno.EINTR)
+        return links()
+
+    monkeypatch.setattr(kernel, "links", felix_is_there)
+    kernel.refuse = {2: errno.ENOENT}
+    seen = run(kernel, Mode.REPAIR)
+    assert "could not be read again" in str(seen.error)
+    assert verdicts(seen) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.DRIFTED}
+    assert [step.action.value for step in seen.outcomes[0].done][:1] == ["add"]
+
+
+def test_a_repair_waits_until_the_endpoint_holds_still(kernel: Kernel) -> None:
+    """Between Felix's attach and its deletes nothing is written."""
+    kernel.put(MISMATCH)
+    states = [endpoint(at(1), at(2, program=20) + at(3, program=21)), endpoint(at(1), at(3))]
+
+    def felix_goes_on() -> None:
+        assert kernel.writes == 0 or not states
+        if states:
+            kernel.put(states.pop(0))
+
+    seen = run(kernel, Mode.REPAIR, felix_goes_on)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.REPAIRED}
+    assert seen.outcomes[0].before == endpoint(at(1), at(3))
+
+
+def test_what_never_holds_still_is_not_written_to(kernel: Kernel) -> None:
+    kernel.put(MISMATCH)
+    handles = iter(range(3, 99))
+
+    def felix_goes_on() -> None:
+        kernel.put(endpoint(at(1), at(next(handles), program=20)))
+
+    seen = run(kernel, Mode.REPAIR, felix_goes_on)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.CONTENDED}
+    assert kernel.writes == 0

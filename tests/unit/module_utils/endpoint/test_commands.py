@@ -1,0 +1,226 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a module's parameters to its result, on a kernel in memory."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
+    DataplaneError,
+    Refusal,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import privilege
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+    INTERFACE,
+    at,
+    endpoint,
+    foreign,
+    tcx,
+)
+from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Kernel
+
+CONSISTENCY: dict[str, Any] = {
+    "netns": None, "felix_era": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],
+    "exclude": [], "state": "consistent", "attach_type": "auto", "fail_on_drift": False,
+    "verbose_endpoints": False,
+}  # fmt: skip
+ENDPOINT: dict[str, Any] = {
+    "netns": None, "felix_era": "auto", "settle": 0.0, "retries": 3, "interface": INTERFACE,
+    "namespace": None, "pod": None, "interface_prefix": "cali", "state": "consistent",
+    "ingress": None, "egress": None, "attach_type": "auto",
+}  # fmt: skip
+MISMATCH = endpoint(at(1), at(2, program=20))
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """Where the commands work, with every privilege."""
+    made = Kernel()
+    made.patch(monkeypatch)
+    made.put(MISMATCH)
+
+    @contextmanager
+    def node(netns: str | None) -> Iterator[tuple[Kernel, Reader]]:
+        yield made, Reader(made, look_into_programs=False, tcx_pins="/nowhere")
+
+    monkeypatch.setattr(commands, "_node", node)
+    monkeypatch.setattr(privilege, "require_for_writing", lambda purpose: None)
+    return made
+
+
+# --- refusing early -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "params"),
+    [
+        (commands.qdisc_consistency, {**CONSISTENCY, "settle": -1.0}),
+        (commands.qdisc_consistency, {**CONSISTENCY, "retries": 101}),
+        (commands.bpf_endpoint, {**ENDPOINT, "settle": 601.0}),
+        (
+            commands.bpf_endpoint,
+            {**ENDPOINT, "state": "attached", "egress": {"priority": 0, "handle": None}},
+        ),
+        (commands.bpf_tc_program, {"priority": 49152, "handle": 0}),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_read(
+    kernel: Kernel, command: Any, params: dict[str, Any]
+) -> None:
+    with pytest.raises(Refusal, match="nothing was touched"):
+        command(params, False, False)
+    assert kernel.calls == []
+
+
+def test_only_writing_needs_privilege(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(purpose: str) -> None:
+        raise Refusal(f"{purpose} needs root")
+
+    monkeypatch.setattr(privilege, "require_for_writing", refuse)
+    commands.qdisc_consistency({**CONSISTENCY, "state": "audited"}, False, False)
+    calls = len(kernel.calls)
+    for command, params in (
+        (commands.qdisc_consistency, CONSISTENCY),
+        (commands.bpf_endpoint, ENDPOINT),
+    ):
+        with pytest.raises(Refusal, match="state=consistent needs root"):
+            command(params, False, False)
+    assert len(kernel.calls) == calls
+
+
+# --- qdisc_consistency ----------------------------------------------------------------------------
+
+
+def test_check_mode_the_run_and_the_second_run(kernel: Kernel) -> None:
+    predicted = commands.qdisc_consistency(CONSISTENCY, True, True).result
+    assert kernel.writes == 0
+    did = commands.qdisc_consistency(CONSISTENCY, False, True).result
+    assert kernel.writes == 2
+    again = commands.qdisc_consistency(CONSISTENCY, False, True).result
+    assert kernel.writes == 2
+    assert [r["changed"] for r in (predicted, did, again)] == [True, True, False]
+    for r in (predicted, did):
+        assert r.pop("elapsed_ms") >= 0
+    assert predicted == did
+    assert again["endpoints"] == []
+    assert "diff" not in again
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_an_audit_changes_nothing(kernel: Kernel, check_mode: bool) -> None:
+    params = {**CONSISTENCY, "state": "audited"}
+    result = commands.qdisc_consistency(params, check_mode, True).result
+    assert not result["changed"]
+    assert result["endpoints"][0]["verdict"] == "drifted"
+    assert result["endpoints"][0]["plan"]
+    assert kernel.writes == 0
+
+
+def test_drift_that_remains_fails_only_if_asked_to(kernel: Kernel) -> None:
+    audit = {**CONSISTENCY, "state": "audited"}
+    assert commands.qdisc_consistency(audit, False, False).failure is None
+    failure = commands.qdisc_consistency({**audit, "fail_on_drift": True}, False, False).failure
+    assert failure is not None
+    assert f"1 of 1 endpoints are not consistent: {INTERFACE}: handle_mismatch" in failure
+    repaired = commands.qdisc_consistency({**CONSISTENCY, "fail_on_drift": True}, False, False)
+    assert repaired.failure is None
+
+
+def test_many_drifted_endpoints_are_told_in_short(kernel: Kernel) -> None:
+    for n in range(7):
+        kernel.put(replace(MISMATCH, interface=f"calib{n}", ifindex=20 + n))
+    params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True}
+    failure = commands.qdisc_consistency(params, False, False).failure
+    assert failure is not None
+    assert failure.startswith("8 of 8")
+    assert "and 3 more" in failure
+
+
+def test_a_refusal_by_the_kernel_fails_with_what_was_done(kernel: Kernel) -> None:
+    kernel.refuse = {2: errno.EPERM}
+    answer = commands.qdisc_consistency(CONSISTENCY, False, True)
+    assert answer.failure is not None
+    assert "EPERM" in answer.failure
+    assert answer.result["changed"], "the kernel was written to"
+
+
+def test_what_could_not_be_read_is_warned_of() -> None:
+    warnings = commands._warnings({"tcx": "query TCX: EPERM (Operation not permitted)"})
+    assert "could not read tcx (query TCX: EPERM" in warnings[0]
+    assert "root" in warnings[0]
+
+
+# --- bpf_endpoint ---------------------------------------------------------------------------------
+
+
+def test_one_endpoint_is_made_consistent(kernel: Kernel) -> None:
+    result = commands.bpf_endpoint(ENDPOINT, False, True).result
+    assert (result["changed"], result["verdict"]) == (True, "repaired")
+    assert [result[when]["egress"][0]["handle"] for when in ("before", "after")] == [2, 1]
+    assert result["plan"] == result["done"]
+    again = commands.bpf_endpoint(ENDPOINT, False, True).result
+    assert (again["changed"], again["verdict"]) == (False, "consistent")
+    assert again["before"] == again["after"]
+
+
+def test_an_unknown_interface_is_refused(kernel: Kernel) -> None:
+    with pytest.raises(Refusal, match="there is no interface cali1"):
+        commands.bpf_endpoint({**ENDPOINT, "interface": "cali1"}, False, False)
+
+
+def test_an_interface_that_goes_before_the_survey_has_vanished(kernel: Kernel) -> None:
+    """It was there when the module opened it."""
+
+    def before(number: int) -> None:
+        if kernel.calls[number] == "links" and number > 0:
+            kernel.endpoints.clear()
+
+    kernel.before_call = before
+    result = commands.bpf_endpoint(ENDPOINT, False, False).result
+    assert (result["verdict"], result["after"]) == ("vanished", None)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_absent_takes_all_of_calicos_and_nothing_else(kernel: Kernel, check_mode: bool) -> None:
+    kernel.put(endpoint((*at(1), foreign(50000)), at(1, 2, program=20)))
+    params = {**ENDPOINT, "state": "absent"}
+    result = commands.bpf_endpoint(params, check_mode, True).result
+    assert result["changed"]
+    assert [a["priority"] for a in result["after"]["ingress"]] == [50000]
+    assert result["after"]["egress"] == []
+    assert kernel.writes == (0 if check_mode else 3)
+    assert result["diff"]["after"].count("\n") == 1
+    if not check_mode:
+        again = commands.bpf_endpoint(params, False, True).result
+        assert not again["changed"]
+        assert kernel.writes == 3
+
+
+def test_a_refusal_on_the_way_tells_what_was_changed_before(kernel: Kernel) -> None:
+    kernel.put(endpoint(at(1), at(1, program=20)))
+    kernel.refuse = {2: errno.EPERM}
+    with pytest.raises(DataplaneError) as failed:
+        commands.bpf_endpoint({**ENDPOINT, "state": "absent"}, False, False)
+    told = str(failed.value)
+    assert f"{INTERFACE} egress: " in told
+    assert "EPERM" in told
+    assert f"Changed before: {INTERFACE} ingress: cali_tc_preambl:[10]" in told
+
+
+def test_tcx_and_bare_endpoints_are_judged_even_alone(kernel: Kernel) -> None:
+    kernel.put(endpoint((tcx(50),), ()))
+    result = commands.bpf_endpoint(ENDPOINT, False, False).result
+    assert result["verdict"] == "drifted"
+    kernel.put(endpoint((), ()))
+    result = commands.bpf_endpoint(ENDPOINT, False, False).result
+    assert [f["code"] for f in result["findings"]] == ["missing_program"] * 2

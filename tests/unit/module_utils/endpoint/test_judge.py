@@ -1,0 +1,467 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each finding: when it is made, how grave it is, whether it can be mended, and by which plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import keeper
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    AttachType,
+    Code,
+    DeadPin,
+    EmptyProgArray,
+    Endpoint,
+    Era,
+    Finding,
+    Hook,
+    Policy,
+    Qdisc,
+    Severity,
+)
+from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+    at,
+    endpoint,
+    foreign,
+    listed,
+    ours,
+    tcx,
+    told,
+    u32,
+)
+
+B, C, D = (Policy(era) for era in Era)
+AUTO = Policy(Era.B, spare=(Era.C, Era.D))
+TC, TCX = (Policy(attach_type=attach_type) for attach_type in AttachType)
+EGRESS_1 = at(1, program=20)
+LEGACY = "calico_from_wor:[20]"
+PIN = DeadPin(Hook.EGRESS, "/pins/egress")
+EMPTY = EmptyProgArray(Hook.INGRESS, 10, 3, "cali_jump3")
+
+
+@dataclass(frozen=True)
+class Case:
+    """``findings``: code and hook; * marks what the plan mends, ? a notice."""
+
+    name: str
+    state: Endpoint
+    policy: Policy
+    outlook: str
+    findings: tuple[str, ...]
+    plan: tuple[str, ...] = ()
+
+
+CASES = (
+    Case("healthy", endpoint(at(1), EGRESS_1), B, "ok", ()),
+    Case("healthy at 2", endpoint(at(2), at(2, program=20)), B, "ok", ()),
+    Case("healthy TCX", endpoint((tcx(50),), (tcx(51),), Qdisc.NONE), B, "ok", ()),
+    Case("no clsact", endpoint((), (), Qdisc.NONE), B, "ok", ("missing_clsact",)),
+    Case(
+        "no clsact, TCX at one hook",
+        endpoint((tcx(50),), (), Qdisc.NONE),
+        TC,
+        "ok",
+        ("missing_clsact", "mixed_attach_types ingress"),
+    ),
+    Case(
+        "ingress qdisc",
+        endpoint(at(1), (), Qdisc.INGRESS),
+        B,
+        "stuck",
+        ("ingress_qdisc", "missing_program egress"),
+    ),
+    Case(
+        "ingress qdisc, which Felix 3.31 removes",
+        endpoint(at(1), (), Qdisc.INGRESS),
+        D,
+        "ok",
+        ("ingress_qdisc", "missing_program egress"),
+    ),
+    Case(
+        "both bare",
+        endpoint((), ()),
+        B,
+        "ok",
+        ("missing_program ingress", "missing_program egress"),
+    ),
+    Case(
+        "bare v 1, era B: away from 1",
+        endpoint((), EGRESS_1),
+        B,
+        "stuck",
+        ("missing_program ingress",),
+        ("add egress 49152/2 id 20", "delete egress 49152/1 id 20"),
+    ),
+    Case("bare v 2, era B", endpoint((), at(2)), B, "ok", ("missing_program ingress",)),
+    Case("bare v 1, era C", endpoint((), EGRESS_1), C, "ok", ("missing_program ingress",)),
+    Case(
+        "bare v 2, era C: to 1",
+        endpoint((), at(2, program=20)),
+        C,
+        "stuck",
+        ("missing_program ingress",),
+        ("add egress 49152/1 id 20", "delete egress 49152/2 id 20"),
+    ),
+    Case(
+        "bare v 1, era unknown: what helps B would harm C",
+        endpoint((), EGRESS_1),
+        AUTO,
+        "stuck",
+        ("missing_program ingress",),
+    ),
+    Case(
+        "handles 1 v 2",
+        endpoint(at(1), at(2, program=20)),
+        B,
+        "stuck",
+        ("handle_mismatch*",),
+        ("add egress 49152/1 id 20", "delete egress 49152/2 id 20"),
+    ),
+    Case(
+        "handles 2 v 1",
+        endpoint(at(2), EGRESS_1),
+        AUTO,
+        "stuck",
+        ("handle_mismatch*",),
+        ("add ingress 49152/1 id 10", "delete ingress 49152/2 id 10"),
+    ),
+    Case(
+        "handles 1 v 2, era C",
+        endpoint(at(1), at(2, program=20)),
+        C,
+        "stuck",
+        ("handle_mismatch*",),
+        ("add egress 49152/1 id 20", "delete egress 49152/2 id 20"),
+    ),
+    Case(
+        "handles 1 v 2, era D does not mind",
+        endpoint(at(1), at(2, program=20)),
+        D,
+        "ok",
+        ("handle_mismatch?",),
+    ),
+    Case(
+        "priorities differ",
+        endpoint(at(1), (ours(1, 20, 49151),)),
+        B,
+        "stuck",
+        ("priority_mismatch*",),
+        ("add egress 49152/1 id 20", "delete egress 49151/1 id 20"),
+    ),
+    Case(
+        "priorities differ, era D does not mind",
+        endpoint(at(1), (ours(1, 20, 49151),)),
+        D,
+        "ok",
+        ("priority_mismatch?",),
+    ),
+    Case(
+        "a stranger at 49152: the other hook comes down",
+        endpoint(listed(foreign(49152), ours(1, 10, 49151)), EGRESS_1),
+        B,
+        "stuck",
+        ("priority_mismatch*", "priority_taken ingress"),
+        ("add egress 49151/1 id 20", "delete egress 49152/1 id 20"),
+    ),
+    Case(
+        "a stranger at our priority: both make way",
+        endpoint(listed(foreign(49152, 2), ours(1, 10)), EGRESS_1),
+        B,
+        "heals",
+        ("priority_taken ingress",),
+        (
+            "add ingress 49151/1 id 10",
+            "delete ingress 49152/1 id 10",
+            "add egress 49151/1 id 20",
+            "delete egress 49152/1 id 20",
+        ),
+    ),
+    Case(
+        "u32 at 49152 of a bare hook",
+        endpoint((u32(49152),), EGRESS_1),
+        B,
+        "stuck",
+        ("missing_program ingress", "priority_taken ingress"),
+        ("add egress 49151/2 id 20", "delete egress 49152/1 id 20"),
+    ),
+    Case(
+        "strangers at both and in parity",
+        endpoint(
+            listed(foreign(49152), ours(1, 10, 49151)), listed(foreign(49152), ours(1, 20, 49151))
+        ),
+        B,
+        "ok",
+        ("priority_taken ingress?", "priority_taken egress?"),
+    ),
+    Case(
+        "wrong protocol: by way of another priority",
+        endpoint(at(1), (ours(1, 20, protocol=0x0800),)),
+        B,
+        "stuck",
+        ("wrong_protocol egress*",),
+        (
+            "add egress 49151/1 id 20",
+            "delete egress 49152/1 id 20",
+            "add egress 49152/1 id 20",
+            "delete egress 49151/1 id 20",
+        ),
+    ),
+    Case(
+        "wrong chain",
+        endpoint(at(1), (ours(1, 20, chain=5),)),
+        B,
+        "heals",
+        ("wrong_chain egress*",),
+        ("add egress 49152/1 id 20", "delete egress 49152/1 id 20 chain 5"),
+    ),
+    Case(
+        "another chain beside the right one",
+        endpoint(at(1), (ours(1, 20), ours(1, 21, chain=5))),
+        B,
+        "heals",
+        ("wrong_chain egress*", "duplicate_program egress*"),
+        ("delete egress 49152/1 id 21 chain 5",),
+    ),
+    Case(
+        "the same program twice",
+        endpoint(at(1), listed(ours(1, 20), ours(2, 20))),
+        B,
+        "heals",
+        ("duplicate_program egress*", "handle_mismatch*"),
+        ("delete egress 49152/2 id 20",),
+    ),
+    Case(
+        "an older program behind",
+        endpoint(at(1), at(1, 2, program=20)),
+        B,
+        "heals",
+        ("duplicate_program egress*", "handle_mismatch*"),
+        (
+            "add ingress 49152/2 id 10",
+            "delete ingress 49152/1 id 10",
+            "delete egress 49152/1 id 20",
+        ),
+    ),
+    Case(
+        "an older program before",
+        endpoint(at(1), listed(ours(1, 21, loaded_at=9), ours(2, 20, loaded_at=3))),
+        B,
+        "heals",
+        ("stale_program egress*",),
+        ("delete egress 49152/2 id 20",),
+    ),
+    Case(
+        "an older program before, at a lower priority",
+        endpoint(at(1), listed(ours(1, 21, loaded_at=9), ours(1, 20, 10, loaded_at=3))),
+        B,
+        "ok",
+        ("stale_program egress*",),
+        ("delete egress 10/1 id 20",),
+    ),
+    Case(
+        "an older program before, whose id is the higher one",
+        endpoint(at(1), listed(ours(1, 20, loaded_at=9), ours(2, 21, loaded_at=3))),
+        B,
+        "heals",
+        ("stale_program egress*",),
+        ("delete egress 49152/2 id 21",),
+    ),
+    Case(
+        "a legacy program beside",
+        endpoint(at(1), listed(ours(2, 20, name=LEGACY, loaded_at=9), ours(1, 21, loaded_at=3))),
+        B,
+        "heals",
+        ("legacy_program egress*",),
+        ("delete egress 49152/2 id 20",),
+    ),
+    Case(
+        "a legacy program alone stays",
+        endpoint(at(1), (ours(1, 20, name=LEGACY),)),
+        B,
+        "ok",
+        ("legacy_program egress",),
+    ),
+    Case(
+        "no verdict: by way of another handle",
+        endpoint(at(1), (ours(1, 20, direct_action=False),)),
+        B,
+        "ok",
+        ("not_direct_action egress*",),
+        (
+            "add egress 49152/2 id 20",
+            "delete egress 49152/1 id 20",
+            "add egress 49152/1 id 20",
+            "delete egress 49152/2 id 20",
+        ),
+    ),
+    Case(
+        "TCX before filters",
+        endpoint((tcx(50), *at(1)), EGRESS_1),
+        B,
+        "ok",
+        ("mixed_attach_types ingress",),
+    ),
+    Case(
+        "filters beside the wanted TCX",
+        endpoint((tcx(50), *at(1)), (tcx(51), *EGRESS_1)),
+        TCX,
+        "ok",
+        ("mixed_attach_types ingress", "mixed_attach_types egress"),
+    ),
+    Case(
+        "TCX at both hooks where filters are wanted",
+        endpoint((tcx(50),), (tcx(51),)),
+        TC,
+        "ok",
+        (
+            "mixed_attach_types ingress",
+            "mixed_attach_types egress",
+            "missing_program ingress",
+            "missing_program egress",
+        ),
+    ),
+    Case(
+        "filters at both hooks where TCX is wanted",
+        endpoint(at(1), EGRESS_1),
+        TCX,
+        "ok",
+        (
+            "mixed_attach_types ingress",
+            "mixed_attach_types egress",
+            "missing_program ingress",
+            "missing_program egress",
+        ),
+    ),
+    Case(
+        "TCX at one hook",
+        endpoint((tcx(50),), (), Qdisc.NONE),
+        B,
+        "ok",
+        ("missing_program egress",),
+    ),
+    Case(
+        "a dead pin at a bare hook",
+        endpoint((tcx(50),), (), Qdisc.NONE, dead_pins=(PIN,)),
+        B,
+        "ok",
+        ("missing_program egress", "dead_pin egress*"),
+        ("unpin egress /pins/egress",),
+    ),
+    Case(
+        "a dead pin before a mismatch",
+        endpoint(at(1), at(2, program=20), dead_pins=(PIN,)),
+        B,
+        "stuck",
+        ("handle_mismatch*", "dead_pin egress*"),
+        (
+            "unpin egress /pins/egress",
+            "add egress 49152/1 id 20",
+            "delete egress 49152/2 id 20",
+        ),
+    ),
+    Case(
+        "a stranger first",
+        endpoint(listed(foreign(1), *at(1)), EGRESS_1),
+        B,
+        "ok",
+        ("foreign_filter_first ingress?",),
+    ),
+    Case(
+        "a stranger's TCX first",
+        endpoint((tcx(60, "cil_from_netdev"), *at(1)), EGRESS_1),
+        B,
+        "ok",
+        ("foreign_filter_first ingress?",),
+    ),
+    Case(
+        "a stranger behind",
+        endpoint(listed(foreign(50000), *at(1)), EGRESS_1),
+        B,
+        "ok",
+        (),
+    ),
+    Case(
+        "strangers whose order a move would change",
+        endpoint(listed(foreign(50), ours(1, 10, 10)), listed(foreign(50), *EGRESS_1)),
+        B,
+        "stuck",
+        ("foreign_filter_first egress?", "priority_mismatch"),
+    ),
+    Case(
+        "an empty program array",
+        endpoint(at(1), EGRESS_1, empty_prog_arrays=(EMPTY,)),
+        B,
+        "ok",
+        ("empty_prog_array ingress",),
+    ),
+    Case(
+        "programs that the kernel does not name",
+        endpoint((ours(1, 0),), (ours(2, 0),)),
+        B,
+        "stuck",
+        ("handle_mismatch",),
+    ),
+)
+
+
+def short(f: Finding) -> str:
+    marks = ("*" if f.repairable else "") + ("?" if f.severity is Severity.NOTICE else "")
+    return f"{f.code.value}{f' {f.hook.value}' if f.hook else ''}{marks}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_judge(case: Case) -> None:
+    judged = judge(case.state, case.policy)
+    assert sorted(map(short, judged.findings)) == sorted(case.findings)
+    assert tuple(told(judged.plan)) == case.plan
+    assert judged.outlook.value == case.outlook
+    assert (judged.felix_message is not None) is (case.outlook == "stuck")
+
+
+def test_the_table_knows_every_code() -> None:
+    named = {word.split()[0].rstrip("*?") for case in CASES for word in case.findings}
+    assert named == {code.value for code in Code}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        endpoint((), EGRESS_1),
+        endpoint((), ()),
+        endpoint((), (), Qdisc.NONE),
+        endpoint((tcx(50),), (), Qdisc.NONE),
+    ],
+)
+def test_a_hook_without_a_program_is_said_in_capitals(state: Endpoint) -> None:
+    missing = (Code.MISSING_PROGRAM, Code.MISSING_CLSACT)
+    told_so = [f.message for f in judge(state, B).findings if f.code in missing]
+    assert told_so
+    assert all("NO POLICY IS ENFORCED" in message for message in told_so)
+
+
+def test_a_hook_that_another_attach_type_holds_is_not_called_bare() -> None:
+    findings = judge(endpoint((tcx(50),), EGRESS_1), B).findings
+    missing = next(f for f in findings if f.code is Code.MISSING_PROGRAM)
+    assert "NO POLICY" not in missing.message
+    assert "another attach type enforces" in missing.message
+
+
+def test_an_unknown_era_is_asked_for_where_it_matters() -> None:
+    assert "felix_era" in judge(endpoint((), EGRESS_1), AUTO).findings[0].message
+    assert "felix_era" not in judge(endpoint((), EGRESS_1), B).findings[0].message
+
+
+def test_which_of_several_stays() -> None:
+    newest = ours(1, 20, loaded_at=9)
+    older = ours(2, 21, loaded_at=3)
+    assert keeper((older, newest)) == newest
+    assert keeper((ours(2, 21), ours(1, 20))).program_id == 21  # load times unknown
+    assert keeper((ours(2, 20), ours(1, 20))).handle == 2  # the first, which packets meet
+    as_felix_does_not = ours(3, 22, loaded_at=99, direct_action=False)
+    assert keeper((as_felix_does_not, newest)) == newest
+    assert keeper((newest._replace(name=LEGACY), older)) == older

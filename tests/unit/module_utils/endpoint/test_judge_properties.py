@@ -1,0 +1,147 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds of every judgement and every plan, over random states that a kernel can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import judge
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import (
+    attach_type_of,
+    keeper,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import outlook
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_step
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Action,
+    Attachments,
+    AttachType,
+    Code,
+    Endpoint,
+    Era,
+    Hook,
+    Judgement,
+    Outlook,
+    Plan,
+    Policy,
+    Severity,
+)
+from ansible_collections.dataplane.calico_bpf.tests.unit.build import at, endpoint, ours, tcx
+from ansible_collections.dataplane.calico_bpf.tests.unit.strategies import endpoints
+
+every_state = settings(
+    max_examples=2000,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+policies = st.builds(
+    Policy,
+    era=st.sampled_from(Era),
+    attach_type=st.sampled_from((None, None, AttachType.TC, AttachType.TCX)),
+    spare=st.sampled_from(((), (), (Era.C, Era.D))),
+)
+#: In parity, but Felix 3.31 does not find its own at egress, and there is no priority below 32768.
+BY_HAND = endpoint((ours(priority=32768),), (ours(1, 20, priority=32768, name="allow.o:[tc]"),))
+NO_PLAN_MAKES = {
+    Code.MISSING_CLSACT,
+    Code.INGRESS_QDISC,
+    Code.MISSING_PROGRAM,
+    Code.MIXED_ATTACH_TYPES,
+    Code.EMPTY_PROG_ARRAY,
+}
+
+
+def states_after_each_step(state: Endpoint, steps: Plan) -> Iterator[Endpoint]:
+    for step in steps:
+        state = apply_step(state, step)
+        yield state
+
+
+def strangers(attachments: Attachments) -> Attachments:
+    return tuple(a for a in attachments if not a.ours)
+
+
+def before_our_program(attachments: Attachments) -> Attachments | None:
+    """The strangers whom packets meet before Felix's program; None where it meets no packet."""
+    running = [a for a in attachments if a.ours and a.runs and a.attach_type is AttachType.TC]
+    if not running:
+        return None
+    stays = keeper(tuple(running))
+    return strangers(attachments[: attachments.index(stays)])
+
+
+@every_state
+@given(endpoints(), policies)
+@example(BY_HAND, Policy(Era.D))
+@example(endpoint((tcx(1),), (tcx(2),)), Policy(attach_type=AttachType.TC))
+@example(endpoint(at(1), at(1)), Policy(attach_type=AttachType.TCX))
+def test_every_judgement(state: Endpoint, policy: Policy) -> None:
+    judged = judge.judge(state, policy)
+    assert judge.judge(state, policy) == judged
+    if attach_type_of(state, policy) is AttachType.TC:  # the eras know no TCX
+        assert judged.outlook is outlook(state, policy.era)[0]
+    _no_finding_no_fault(judged, state, policy)
+    if not judged.plan:
+        assert not any(f.repairable for f in judged.findings)
+        return
+    end = state
+    for end in states_after_each_step(state, judged.plan):
+        for hook in Hook:
+            _no_gap(state.at(hook), end.at(hook))
+            _strangers_untouched(state.at(hook), end.at(hook))
+    _only_programs_that_ran_there(state, end)
+    _mends_what_it_says(judged, end, policy)
+    _helps_felix(judged, state, end, policy)
+
+
+def _no_finding_no_fault(judged: Judgement, state: Endpoint, policy: Policy) -> None:
+    if judged.findings:
+        return
+    assert judged.plan == ()
+    enforcing = [[a for a in state.at(hook) if a.ours and a.enforces] for hook in Hook]
+    assert [len(hook) for hook in enforcing] == [1, 1]
+    types = {a.attach_type for hook in enforcing for a in hook}
+    assert len(types) == 1
+    assert types <= {policy.attach_type or AttachType.TC, policy.attach_type or AttachType.TCX}
+
+
+def _no_gap(before: Attachments, now: Attachments) -> None:
+    assert any(a.ours for a in now) or not any(a.ours for a in before)
+    assert any(a.ours and a.enforces for a in now) or not any(a.ours and a.enforces for a in before)
+
+
+def _strangers_untouched(before: Attachments, now: Attachments) -> None:
+    assert strangers(now) == strangers(before)
+    if before_our_program(before) is not None:
+        assert before_our_program(now) == before_our_program(before)
+
+
+def _only_programs_that_ran_there(before: Endpoint, end: Endpoint) -> None:
+    for hook in Hook:
+        held = {(a.program_id, a.name, a.attach_type) for a in before.at(hook)}
+        assert {(a.program_id, a.name, a.attach_type) for a in end.at(hook)} <= held
+
+
+def _mends_what_it_says(judged: Judgement, end: Endpoint, policy: Policy) -> None:
+    left = judge.judge(end, policy)
+    assert left.plan == ()
+    assert not [f for f in judged.findings if f.repairable and f.code in NO_PLAN_MAKES]
+    remaining = {(f.code, f.hook) for f in left.findings}
+    assert remaining.isdisjoint((f.code, f.hook) for f in judged.findings if f.repairable)
+    drift = {(f.code, f.hook) for f in judged.findings if f.severity is Severity.DRIFT}
+    assert {(f.code, f.hook) for f in left.findings if f.severity is Severity.DRIFT} <= drift
+
+
+def _helps_felix(judged: Judgement, before: Endpoint, end: Endpoint, policy: Policy) -> None:
+    if any(s.action is not Action.UNPIN for s in judged.plan):
+        assert outlook(end, policy.era)[0] is Outlook.OK
+    order = (Outlook.OK, Outlook.HEALS, Outlook.STUCK)
+    for era in policy.spare:
+        assert order.index(outlook(end, era)[0]) <= order.index(outlook(before, era)[0])

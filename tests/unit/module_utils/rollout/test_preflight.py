@@ -1,0 +1,521 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The preflight: every reason why not, what is told only, and how far each node is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
+    FORMER_REVISION,
+    UPDATE_STRATEGY,
+    Cluster,
+    DaemonSet,
+    Mode,
+    Node,
+    Pod,
+    Revision,
+    State,
+    Wish,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.permissions import (
+    Permission,
+    needed,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
+    CODES,
+    Judgement,
+    check_overrides,
+    judge,
+    not_permitted,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.serialize import (
+    preflight,
+)
+
+OLD, NEW = "v3.28.1", "v3.29.5"
+
+
+def template(version: str, **env: str) -> dict[str, Any]:
+    listed = [{"name": name, "value": value} for name, value in env.items()]
+    node = {"name": "calico-node", "image": f"calico/node:{version}", "env": listed}
+    cni = {"name": "install-cni", "image": f"calico/cni:{version}"}
+    return {"spec": {"initContainers": [cni], "containers": [node]}}
+
+
+def bpf(version: str = OLD, **env: str) -> dict[str, Any]:
+    return template(version, FELIX_BPFENABLED="true", **env)
+
+
+def revision(number: int, version: str, **env: str) -> Revision:
+    return Revision(f"calico-node-{version}", number, f"hash-{version}", bpf(version, **env))
+
+
+def pod(node: str, version: str = OLD, **changes: Any) -> Pod:
+    made = Pod(f"pod-{node}", node, f"calico/node:{version}", f"hash-{version}", True)
+    return replace(made, **changes)
+
+
+def cluster(*nodes: str, version: str = OLD, **changes: Any) -> Cluster:
+    """A healthy one of kernel 5.15, all at ``version``."""
+    made = Cluster(
+        DaemonSet("kube-system", "calico-node", bpf(version)),
+        (revision(1, version),),
+        tuple(pod(name, version) for name in nodes),
+        tuple(Node(name, kernel="5.15.0-105-generic") for name in nodes),
+        encapsulation="none",
+    )
+    return replace(made, **changes)
+
+
+def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
+    """Of a, b and c, those ``done`` are at the new version and verified, and the template is."""
+    annotations = {FORMER_REVISION: f"calico-node-{former}"}
+    nodes = [
+        Node(n, verified=f"hash-{version}", upgraded_at=f"2026-11-23T22:0{i}:00Z")
+        for i, n in enumerate(done)
+    ]
+    nodes += [Node(n) for n in "abc" if n not in done]
+    return Cluster(
+        DaemonSet("kube-system", "calico-node", bpf(version), annotations=annotations),
+        (revision(1, former), revision(2, version)),
+        tuple(pod(n, version if n in done else former) for n in "abc"),
+        tuple(replace(node, kernel="5.15.0") for node in nodes),
+        encapsulation="none",
+    )
+
+
+WISH = Wish(version=NEW)
+BACK = Wish(mode=Mode.ROLLBACK)
+
+
+def refused(judged: Judgement) -> list[tuple[str, str | None]]:
+    return [(each.code, each.node or each.advisory) for each in judged.refusals]
+
+
+def cautioned(judged: Judgement) -> list[tuple[str, str | None]]:
+    return [(each.code, each.node or each.advisory) for each in judged.cautions]
+
+
+def states(judged: Judgement) -> dict[str, State]:
+    return {each.node.name: each.state for each in judged.nodes}
+
+
+def test_nothing_speaks_against_a_healthy_cluster() -> None:
+    judged = judge(WISH, cluster("a", "b"))
+    assert refused(judged) == []
+    assert cautioned(judged) == []
+    assert states(judged) == {"a": State.TODO, "b": State.TODO}
+    assert judged.target is not None
+    assert judged.target.images["calico-node"] == f"calico/node:{NEW}"
+    assert judged.target.revision is None
+    assert judged.former is not None
+    assert judged.former.name == f"calico-node-{OLD}"
+
+
+# --- the cluster ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"installation": True},
+        {"daemonset": DaemonSet("kube-system", "calico-node", bpf(), owners=("Installation",))},
+        {"daemonset": DaemonSet("calico-system", "calico-node", bpf())},
+    ],
+)
+def test_the_operators_is_refused(changes: dict[str, Any]) -> None:
+    judged = judge(WISH, cluster("a", **changes))
+    assert refused(judged) == [("operator_install", None)]
+    (only,) = judged.refusals
+    assert "maxUnavailable 1" in only.message
+    assert "qdisc_consistency" in only.message
+
+
+def test_there_must_be_a_daemon_set() -> None:
+    assert refused(judge(WISH, Cluster(None))) == [("no_daemonset", None)]
+    other = {"spec": {"containers": [{"name": "other", "image": "calico/node:v3.28.1"}]}}
+    strange = cluster("a", daemonset=DaemonSet("kube-system", "calico-node", other))
+    assert refused(judge(WISH, strange)) == [("no_daemonset", None)]
+
+
+@pytest.mark.parametrize(
+    ("env", "felix", "code", "refuses"),
+    [
+        ({"FELIX_BPFENABLED": "false"}, None, "not_bpf", True),
+        ({"FELIX_BPFENABLED": "no"}, {"default": {"bpfEnabled": True}}, "not_bpf", True),
+        ({}, {"default": {"bpfEnabled": False}}, "not_bpf", True),
+        ({}, {"default": {}}, "not_bpf", True),  # Felix's own default
+        ({}, {}, "not_bpf", True),
+        ({}, None, "not_bpf", False),  # not known
+        ({}, {"default": {"bpfEnabled": True}}, None, False),
+        ({}, {"default": {"bpfEnabled": True}, "node.a": {"bpfEnabled": False}}, "not_bpf", True),
+        ({"FELIX_BPFENABLED": "1"}, {"default": {"bpfEnabled": False}}, None, False),
+    ],
+)
+def test_felix_must_be_in_ebpf_mode(
+    env: dict[str, str], felix: dict[str, Any] | None, code: str | None, refuses: bool
+) -> None:
+    held = DaemonSet("kube-system", "calico-node", template(OLD, **env))
+    judged = judge(WISH, cluster("a", daemonset=held, felix=felix))
+    assert refused(judged) == ([(code, None)] if refuses else [])
+    assert cautioned(judged) == ([(code, None)] if code and not refuses else [])
+
+
+def test_what_could_not_be_read_is_told() -> None:
+    judged = judge(WISH, cluster("a", unread=("ippools may not be listed",)))
+    assert refused(judged) == []
+    assert [each.message for each in judged.cautions] == ["ippools may not be listed"]
+
+
+def test_all_missing_permissions_are_one_refusal() -> None:
+    assert not_permitted([]) == []
+    missing = [Permission("patch", "nodes"), Permission("delete", "pods", "", "kube-system")]
+    (only,) = not_permitted(missing)
+    assert (only.code, only.refused) == ("api_permission", True)
+    assert "patch nodes in the whole cluster" in only.message
+    assert "delete pods in namespace kube-system" in only.message
+
+
+def test_what_a_run_needs_is_asked_in_the_right_places() -> None:
+    asked = set(map(str, needed("calico", "leases")))
+    assert "create pods/eviction in the whole cluster" in asked
+    assert "list poddisruptionbudgets.policy in the whole cluster" in asked
+    assert "patch daemonsets.apps in namespace calico" in asked
+    assert "update leases.coordination.k8s.io in namespace leases" in asked
+    spec = Permission("create", "pods/eviction").review()["spec"]["resourceAttributes"]
+    assert spec == {"verb": "create", "resource": "pods", "subresource": "eviction"}
+
+
+# --- the nodes ------------------------------------------------------------------------------------
+
+
+def test_a_host_that_is_no_node() -> None:
+    judged = judge(replace(WISH, nodes=("b", "x", "a")), cluster("a", "b"))
+    assert refused(judged) == [("node_unknown", "x")]
+    assert list(states(judged)) == ["b", "a"]
+
+
+def at_a(**changes: Any) -> Cluster:
+    """Two nodes, of which ``a`` is changed."""
+    seen = cluster("a", "b")
+    return replace(seen, nodes=(replace(seen.nodes[0], **changes), seen.nodes[1]))
+
+
+def test_a_node_that_is_not_ready() -> None:
+    assert refused(judge(WISH, at_a(ready=False))) == [("node_not_ready", "a")]
+    # What an earlier run left half way may be just why.
+    judged = judge(WISH, at_a(ready=False, unschedulable=True, cordoned_by="run 1"))
+    assert refused(judged) == []
+    assert cautioned(judged) == [("node_not_ready", "a")]
+
+
+def test_only_the_nodes_of_this_run_count() -> None:
+    assert refused(judge(replace(WISH, nodes=("b",)), at_a(ready=False))) == []
+
+
+def test_who_cordoned_a_node_makes_a_difference() -> None:
+    assert cautioned(judge(WISH, at_a(unschedulable=True))) == [("node_cordoned_by_another", "a")]
+    ours = judge(WISH, at_a(unschedulable=True, cordoned_by="run 1"))
+    assert cautioned(ours) == []
+    assert states(ours) == {"a": State.INTERRUPTED, "b": State.TODO}
+
+
+def test_a_node_without_a_pod_and_one_with_a_sick_one() -> None:
+    seen = cluster("a", "b")
+    judged = judge(replace(WISH, nodes=("a", "b")), replace(seen, pods=(pod("b", ready=False),)))
+    assert refused(judged) == [("no_pod", "a")]
+    assert cautioned(judged) == [("pod_not_ready", "b")]
+
+
+def test_a_budget_that_can_never_be_met() -> None:
+    judged = judge(WISH, cluster("a", "b", budgets={"b": ("shop/db: maxUnavailable 0",)}))
+    assert refused(judged) == [("budget_never_met", "b")]
+    assert judged.nodes[1].problems == tuple(judged.refusals)
+    assert "shop/db" in judged.refusals[0].message
+
+
+# --- the way --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["latest", "v3.33.0", "v3.31.0-rc1"])
+def test_an_unknown_version(version: str) -> None:
+    judged = judge(Wish(version=version), cluster("a"))
+    assert refused(judged) == [("unknown_version", None)]
+    assert version in judged.refusals[0].message
+    accepted = judge(Wish(version=version, overrides=frozenset({"unknown_version"})), cluster("a"))
+    assert refused(accepted) == []
+    assert accepted.cautions[0].message.startswith("accepted by overrides: ")
+
+
+@pytest.mark.parametrize("accepted", ["heartbeat_churn", "known_bad_path"])
+def test_a_bad_way_is_refused_by_its_advisory(accepted: str) -> None:
+    wish = Wish(version="v3.29.3")
+    assert refused(judge(wish, cluster("a"))) == [("known_bad_path", "heartbeat_churn")]
+    judged = judge(replace(wish, overrides=frozenset({accepted})), cluster("a"))
+    assert refused(judged) == []
+    assert cautioned(judged) == [("known_bad_path", "heartbeat_churn")]
+
+
+def test_an_override_accepts_nothing_else() -> None:
+    wish = Wish(version="v3.29.3", overrides=frozenset({"ctlb_kernel"}))
+    seen = cluster("a", nodes=(Node("a", kernel="6.12.1"),))
+    assert refused(judge(wish, seen)) == [("known_bad_path", "heartbeat_churn")]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [("node_unkown", "no code"), ("api_permission", "cannot be accepted"), ("", "no code")],
+)
+def test_an_override_that_makes_no_sense(code: str, said: str) -> None:
+    with pytest.raises(Refusal, match=said):
+        check_overrides([code])
+
+
+def test_every_code_that_may_be_accepted_is_known() -> None:
+    final = {"api_permission", "no_daemonset", "no_former_revision", "node_unknown"}
+    check_overrides(CODES - final)
+    check_overrides(["vxlan_mixed_releases", "tcx_downgrade"])
+
+
+def test_an_advisory_names_the_nodes_it_is_about() -> None:
+    nodes = (Node("a", kernel="6.12.57+deb13-amd64"), Node("b", kernel="6.1.0"))
+    judged = judge(Wish(version="v3.29.6"), cluster("a", "b", nodes=nodes))
+    told = {each.advisory.code: each.nodes for each in judged.advisories}
+    assert told["ctlb_kernel"] == ("a",)
+    assert told["parity_persists"] == ("a", "b")
+    assert refused(judged) == [("known_bad_path", "ctlb_kernel")]
+
+
+@pytest.mark.parametrize(
+    ("env", "felix", "kernel", "refuses"),
+    [
+        ({}, None, "6.6.0", True),  # the release's own default
+        ({}, None, "6.5.0", False),
+        ({}, {"default": {"bpfEnabled": True, "bpfAttachType": "TC"}}, "6.6.0", False),
+        ({}, {"node.a": {"bpfAttachType": "TC"}}, "6.6.0", False),
+        ({"FELIX_BPFATTACHTYPE": "TC"}, {"default": {"bpfAttachType": "TCX"}}, "6.6.0", False),
+        ({"FELIX_BPFATTACHTYPE": "TCX"}, {"default": {"bpfAttachType": "TC"}}, "6.6.0", True),
+    ],
+)
+def test_no_downgrade_away_from_tcx(
+    env: dict[str, str], felix: dict[str, Any] | None, kernel: str, refuses: bool
+) -> None:
+    held = DaemonSet("kube-system", "calico-node", bpf("v3.31.7", **env))
+    nodes = (Node("a", kernel=kernel),)
+    seen = cluster("a", version="v3.31.7", daemonset=held, felix=felix, nodes=nodes)
+    expected = [("known_bad_path", "tcx_downgrade")] if refuses else []
+    assert refused(judge(Wish(version="v3.30.7"), seen)) == expected
+
+
+def test_vxlan_is_refused_and_the_way_round_is_not() -> None:
+    seen = cluster("a", version="v3.30.4", encapsulation="vxlan")
+    assert refused(judge(Wish(version="v3.31.7"), seen)) == [
+        ("known_bad_path", "vxlan_mixed_releases")
+    ]
+    assert refused(judge(Wish(version="v3.30.7"), seen)) == []
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_where_it_stopped() -> None:
+    seen = upgraded("a")
+    half = replace(seen.nodes[1], cordoned_by="run 1", unschedulable=True)
+    judged = judge(WISH, replace(seen, nodes=(seen.nodes[0], half, seen.nodes[2])))
+    assert states(judged) == {"a": State.DONE, "b": State.INTERRUPTED, "c": State.TODO}
+    assert refused(judged) == []
+    assert judged.target is not None
+    assert judged.target.revision is not None
+    assert judged.target.revision.name == f"calico-node-{NEW}"
+    assert judged.former is not None
+    assert judged.former.name == f"calico-node-{OLD}"
+
+
+def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
+    seen = upgraded()
+    held = pod("b", terminating=True, held=True)
+    judged = judge(WISH, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
+    assert states(judged)["b"] is State.INTERRUPTED
+
+
+def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
+    """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
+    seen = upgraded("a")
+    assert states(judge(WISH, seen))["a"] is State.DONE
+    held = pod("a", terminating=True, held=True)
+    seen = replace(seen, pods=(held, *seen.pods))
+    assert states(judge(WISH, seen))["a"] is State.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "changes", [{"verified": None}, {"verified": f"hash-{OLD}"}, {"cordoned_by": "run 1"}]
+)
+def test_done_is_verified_and_open_again(changes: dict[str, Any]) -> None:
+    seen = upgraded("a")
+    nodes = (replace(seen.nodes[0], **changes), *seen.nodes[1:])
+    assert states(judge(WISH, replace(seen, nodes=nodes)))["a"] is not State.DONE
+
+
+def test_a_new_upgrade_goes_back_to_where_it_began_not_to_an_older_note() -> None:
+    everywhere = upgraded("a", "b", "c")
+    judged = judge(Wish(version="v3.30.7"), everywhere)
+    assert judged.former is not None
+    assert judged.former.name == f"calico-node-{NEW}"
+    # While a node is still at the noted one, that run is not over.
+    judged = judge(Wish(version="v3.30.7"), upgraded("a", "b"))
+    assert judged.former is not None
+    assert judged.former.name == f"calico-node-{OLD}"
+
+
+# --- by a manifest --------------------------------------------------------------------------------
+
+
+def manifest(held: dict[str, Any], name: str = "calico-node", **metadata: str) -> dict[str, Any]:
+    spec = {"template": held}
+    return {"kind": "DaemonSet", "metadata": {"name": name, **metadata}, "spec": spec}
+
+
+def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
+    listed = {"kind": "List", "items": [manifest(bpf(NEW), namespace="kube-system")]}
+    objects: list[Any] = [{"kind": "ConfigMap", "metadata": {"name": "calico-config"}}, listed]
+    judged = judge(Wish(manifest=objects), cluster("a"))
+    assert refused(judged) == []
+    assert judged.target is not None
+    assert judged.target.version == NEW
+    assert judged.target.patch["spec"]["template"]["$patch"] == "replace"
+    assert "manifest_changed" not in {each.advisory.code for each in judged.advisories}
+
+
+def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
+    wish = Wish(manifest=[manifest(bpf(NEW, FELIX_LOGSEVERITYSCREEN="Info"))])
+    judged = judge(wish, upgraded("a", "b", "c"))
+    assert judged.target is not None
+    assert judged.target.revision is None
+    same = judge(Wish(manifest=[manifest(bpf(NEW))]), upgraded("a", "b", "c"))
+    assert set(states(same).values()) == {State.DONE}
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [
+        ([], "no DaemonSet kube-system/calico-node among its 0 objects"),
+        ([manifest(bpf(NEW), name="canal")], "no DaemonSet"),
+        ([manifest(bpf(NEW), namespace="elsewhere")], "no DaemonSet"),
+        ([{"kind": "Deployment", "metadata": {"name": "calico-node"}}], "Deployment"),
+        ([manifest({"spec": {"containers": []}})], "no container named calico-node"),
+    ],
+)
+def test_a_manifest_without_it_is_bad_input(objects: list[Any], said: str) -> None:
+    with pytest.raises(Refusal, match=said):
+        judge(Wish(manifest=objects), cluster("a"))
+
+
+def test_a_digest_alone_is_an_unknown_version() -> None:
+    pinned = bpf(NEW)
+    pinned["spec"]["containers"][0]["image"] = "calico/node@sha256:0a"
+    judged = judge(Wish(manifest=[manifest(pinned)]), cluster("a"))
+    assert refused(judged) == [("unknown_version", None)]
+    assert "calico/node@sha256:0a" in judged.refusals[0].message
+
+
+# --- back -----------------------------------------------------------------------------------------
+
+
+def test_back_goes_over_the_changed_nodes_the_newest_first() -> None:
+    seen = upgraded("a", "b")
+    judged = judge(BACK, seen)
+    assert list(states(judged)) == ["b", "a"]
+    assert refused(judged) == []
+    assert judged.target is not None
+    assert judged.target.version == OLD
+    assert judged.target.patch["spec"]["template"]["$patch"] == "replace"
+    half = replace(seen.nodes[2], cordoned_by="run 1")
+    judged = judge(BACK, replace(seen, nodes=(*seen.nodes[:2], half)))
+    assert states(judged) == {"c": State.INTERRUPTED, "b": State.TODO, "a": State.TODO}
+    assert list(states(judged)) == ["c", "b", "a"]
+
+
+def test_back_without_a_note_is_to_the_newest_older_revision() -> None:
+    seen = upgraded("a")
+    unnoted = replace(seen, revisions=(revision(0, "v3.27.0"), *seen.revisions))
+    unnoted = replace(unnoted, daemonset=DaemonSet("kube-system", "calico-node", bpf(NEW)))
+    judged = judge(BACK, unnoted)
+    assert judged.former is not None
+    assert judged.former.name == f"calico-node-{OLD}"
+
+
+def test_once_it_is_back_the_revision_is_the_former_one() -> None:
+    seen = upgraded("a")
+    assert seen.daemonset is not None
+    # The controller gives the old revision a new number.
+    revisions = (revision(3, OLD), revision(2, NEW))
+    held = replace(seen.daemonset, template=bpf(OLD))
+    back = replace(seen.nodes[0], verified=f"hash-{OLD}")
+    seen = replace(seen, daemonset=held, revisions=revisions, nodes=(back, *seen.nodes[1:]))
+    judged = judge(BACK, replace(seen, pods=tuple(pod(n) for n in "abc")))
+    assert judged.target is not None
+    assert judged.target.revision == revisions[0]
+    assert states(judged) == {"a": State.DONE}
+
+
+def test_there_must_be_something_to_go_back_to() -> None:
+    assert refused(judge(BACK, cluster("a"))) == [("no_former_revision", None)]
+
+
+def test_the_way_back_stays_open() -> None:
+    """What was known of the former release, and what is wrong now, is told and no more."""
+    seen = upgraded("a", former="v3.29.1")
+    nodes = (replace(seen.nodes[0], ready=False), *seen.nodes[1:])
+    judged = judge(BACK, replace(seen, nodes=nodes, budgets={"a": ("shop/db: never",)}))
+    assert refused(judged) == []
+    assert cautioned(judged) == [
+        ("known_bad_path", "heartbeat_churn"),
+        ("node_not_ready", "a"),
+        ("budget_never_met", "a"),
+    ]
+
+
+def test_but_not_away_from_tcx() -> None:
+    seen = upgraded("a", former="v3.30.7", version="v3.31.7")
+    nodes = tuple(replace(node, kernel="6.8.0") for node in seen.nodes)
+    assert refused(judge(BACK, replace(seen, nodes=nodes))) == [("known_bad_path", "tcx_downgrade")]
+    seen = replace(seen, nodes=nodes, felix={"default": {"bpfAttachType": "TC"}})
+    assert refused(judge(BACK, seen)) == []
+
+
+# --- what is returned -----------------------------------------------------------------------------
+
+
+def test_the_strategy_from_before_is_read_back() -> None:
+    seen = upgraded("a")
+    assert seen.daemonset is not None
+    for note, expected in ((None, None), ('{"type": "OnDelete"}', {"type": "OnDelete"})):
+        annotations = {UPDATE_STRATEGY: note} if note else {}
+        noted = replace(seen, daemonset=replace(seen.daemonset, annotations=annotations))
+        shown = preflight(judge(WISH, noted), noted, WISH, 300)
+        assert shown["daemonset"]["former_update_strategy"] == expected
+    noted = replace(seen, daemonset=replace(seen.daemonset, annotations={UPDATE_STRATEGY: "On"}))
+    with pytest.raises(Refusal, match="is no JSON"):
+        preflight(judge(WISH, noted), noted, WISH, 300)
+
+
+def test_what_is_left_is_estimated_and_versions_are_counted() -> None:
+    seen = upgraded("a")
+    shown = preflight(judge(WISH, seen), seen, WISH, 300)
+    assert shown["estimated_seconds"] == 600
+    assert shown["versions"] == {OLD: 2, NEW: 1}
+    assert [node["state"] for node in shown["nodes"]] == ["done", "todo", "todo"]
+    assert [node["era"] for node in shown["nodes"]] == ["C", "auto", "auto"]
+
+
+def test_an_advisory_says_whether_it_is_accepted() -> None:
+    wish = Wish(version="v3.29.3", overrides=frozenset({"known_bad_path"}))
+    seen = cluster("a")
+    told = preflight(judge(wish, seen), seen, wish, 0)["advisories"]
+    assert {each["code"] for each in told if each["accepted"]} == {"heartbeat_churn"}
