@@ -16,7 +16,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
     preflight,
     serialize,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import Mode, Wish
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
+    Mode,
+    RolloutSpec,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
     missing_permissions,
     read_cluster,
@@ -57,10 +60,10 @@ class ActionModule(ControllerAction):
         return serialize.preflight(judged, cluster, wish, options["node_duration"])
 
 
-def _wish(options: Mapping[str, Any]) -> Wish:
+def _wish(options: Mapping[str, Any]) -> RolloutSpec:
     mode = Mode(options["mode"])
     back = mode is Mode.ROLLBACK
-    return Wish(
+    return RolloutSpec(
         options["namespace"],
         options["daemonset"],
         mode,

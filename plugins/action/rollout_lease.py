@@ -32,21 +32,21 @@ class ActionModule(ControllerAction):
             **AUTH,
             **LEASE_SPEC,
             "state": {"type": "str", "choices": ["held", "released"], "default": "held"},
-            "expected": {"type": "bool", "default": False},
-            "hold_for": {"type": "float", "default": 0},
+            "must_hold": {"type": "bool", "default": False},
+            "keep_for": {"type": "float", "default": 0},
         }
     }
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        check_least(options, duration=3, hold_for=0)
+        check_least(options, duration=3, keep_for=0)
         lease = lease_of(connect(options, self.tell), options, self.tell)
         if options["state"] == "released":
             return _result(lease.release(self.check_mode))
         if self.check_mode:
-            return _result(lease.look(options["expected"]))
-        held = lease.renew() if options["expected"] else lease.take()
-        if options["hold_for"]:
-            kept = lease.hold(options["hold_for"], lasting())
+            return _result(lease.look(options["must_hold"]))
+        held = lease.renew() if options["must_hold"] else lease.take()
+        if options["keep_for"]:
+            kept = lease.hold(options["keep_for"], lasting())
             held = replace(held, record=kept.record)
         return _result(held)
 

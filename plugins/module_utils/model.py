@@ -229,13 +229,13 @@ class Endpoint:
 class Policy:
     """What an endpoint is judged against.
 
-    ``attach_type`` None: whichever the endpoint uses. ``spare``: eras that may be Felix's as well;
-    no plan may make their outlook worse.
+    ``attach_type`` None: whichever the endpoint uses. ``also_safe_for``: eras that may be Felix's
+    as well; no plan may make their outlook worse.
     """
 
     era: Era = Era.B
     attach_type: AttachType | None = None
-    spare: tuple[Era, ...] = ()
+    also_safe_for: tuple[Era, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ attach_type:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.advisories import (
-    Path,
+    UpgradePath,
     select,
     unknown_version,
 )
@@ -155,7 +155,7 @@ def main() -> None:
     )
     given = module.params
     kernel = parse_kernel(given["kernel"] or "")
-    path = Path(
+    path = UpgradePath(
         parse(given["from_version"] or ""),
         parse(given["to_version"]),
         kernel,

@@ -39,7 +39,7 @@ options:
         a container runtime that loses track of a process leaves one behind.
       - A process belongs to a pod by its cgroup.
     type: str
-  wait_exit:
+  wait_gone:
     description:
       - Before anything else, wait up to this many seconds until no process of O(exited_pod_uid) is
         left.
@@ -104,7 +104,7 @@ EXAMPLES = r"""
 - name: Wait until no process of the old pod is left
   dataplane.calico_bpf.felix_info:
     exited_pod_uid: 2f0f5d4e-8a51-4b43-9f0e-1d4f6f0a7c11
-    wait_exit: 60
+    wait_gone: 60
   become: true
   register: felix
   failed_when: felix.exited_pod_processes | length > 0
@@ -357,7 +357,7 @@ def main() -> None:
             "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "exited_pod_uid": {"type": "str"},
-            "wait_exit": {"type": "float", "default": 0},
+            "wait_gone": {"type": "float", "default": 0},
             "health_url": {"type": "str", "default": "http://localhost:9099"},
             "metrics_url": {"type": "str", "default": "http://localhost:9091/metrics"},
             "log_files": {"type": "list", "elements": "str"},

@@ -41,12 +41,12 @@ options:
     type: str
     choices: [held, released]
     default: held
-  expected:
+  must_hold:
     description: >-
       We hold it already and only renew it: fail if it is another's by now, or nobody's.
     type: bool
     default: false
-  hold_for:
+  keep_for:
     description: Keep renewing it for so many seconds, for a soak between two nodes.
     type: float
     default: 0
@@ -83,13 +83,13 @@ EXAMPLES = r"""
 - name: Before the next node, stop if somebody else took over
   dataplane.calico_bpf.rollout_lease:
     holder: "{{ rollout }}"
-    expected: true
+    must_hold: true
 
 - name: Let the canary run for ten minutes, and keep the Lease meanwhile
   dataplane.calico_bpf.rollout_lease:
     holder: "{{ rollout }}"
-    expected: true
-    hold_for: 600
+    must_hold: true
+    keep_for: 600
 
 # On the command line, to free the Lease of a run that was killed:
 #   ansible localhost -m dataplane.calico_bpf.rollout_lease -a "state=released holder='anna@...'"

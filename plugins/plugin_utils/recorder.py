@@ -18,7 +18,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.next_s
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import (
     Report,
-    report,
+    summarize,
 )
 
 from .report_page import page
@@ -48,7 +48,7 @@ def record(directory: Path, event: Event) -> Recorded:
     with locked(path) as journal:
         journal.append(event)
         contents = journal.read()
-        made = report(contents.events, event.run, event.check, contents.unreadable)
+        made = summarize(contents.events, event.run, event.check, contents.unreadable)
         as_json, as_html = directory / f"{stem}.json", directory / f"{stem}.html"
         _replace(as_json, document(made))
         _replace(as_html, page(made))

@@ -24,9 +24,11 @@ from pyroute2 import IPRoute
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditOptions,
     Mode,
-    Order,
-    survey,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    audit as run_audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Repairer
@@ -153,9 +155,9 @@ def mismatched(clock: Clock, node: Node, suffix: str = "") -> None:
 def whole_repair(clock: Clock, node: Node) -> None:
     """From nothing known to all repaired, as one run of the module does it but for settling."""
     node.mismatch()
-    order = Order(GLOBS, policy=POLICY, mode=Mode.REPAIR, settle=0)
+    order = AuditOptions(GLOBS, policy=POLICY, mode=Mode.REPAIR, settle=0)
     with entered(node.lab.netns), clock.time("audit and repair"), TcSocket() as tc:
-        outcomes = survey(order, tc, Reader(tc)).outcomes
+        outcomes = run_audit(order, tc, Reader(tc)).outcomes
     _require(all(o.verdict is Verdict.REPAIRED for o in outcomes), "not all were repaired")
     clock.writes["audit and repair"][clock.round] = tc.writes
 

@@ -199,7 +199,7 @@ def pod_prefix(node: Node) -> Iterator[tuple[str, ...]]:
 def test_the_processes_of_a_pod_that_has_ended(node: Node, pod_prefix: tuple[str, ...]) -> None:
     """Another pod's Felix is not waited for."""
     with actors.felix(pod_prefix) as (pid, process), actors.felix(node.prefix) as (other, _):
-        stays = node.look(exited_pod_uid=POD, wait_exit=0.5)
+        stays = node.look(exited_pod_uid=POD, wait_gone=0.5)
         pods = {felix["pid"]: felix["pod_uid"] for felix in stays["felix"]}
         assert pods == {pid: POD, other: None}
         assert {"pid": pid, "name": "sh"} in stays["exited_pod_processes"]
@@ -207,7 +207,7 @@ def test_the_processes_of_a_pod_that_has_ended(node: Node, pod_prefix: tuple[str
         assert 0.5 <= stays["waited_seconds"] < 10
         timer = threading.Timer(3, process.communicate, ("\n",))
         timer.start()
-        goes = node.look(exited_pod_uid=POD, wait_exit=60)
+        goes = node.look(exited_pod_uid=POD, wait_gone=60)
         timer.join()
         assert [felix["pid"] for felix in goes["felix"]] == [other]
     assert goes["exited_pod_processes"] == []
@@ -216,7 +216,7 @@ def test_the_processes_of_a_pod_that_has_ended(node: Node, pod_prefix: tuple[str
 
 def test_without_a_pod_to_look_for_nothing_is_waited_for(node: Node) -> None:
     with actors.felix(node.prefix):
-        seen = node.look(wait_exit=60)
+        seen = node.look(wait_gone=60)
     assert (seen["exited_pod_processes"], seen["waited_seconds"]) == (None, 0.0)
 
 
@@ -238,7 +238,7 @@ def test_the_log_of_one_pod(node: Node) -> None:
 
 
 def test_what_can_not_be_meant_is_refused(lab: Lab) -> None:
-    for options in ({"health_url": "localhost:9099"}, {"window": -1}, {"wait_exit": 4000}):
+    for options in ({"health_url": "localhost:9099"}, {"window": -1}, {"wait_gone": 4000}):
         result = lab.module("felix_info", **options)
         assert result.get("failed"), options
         assert str(*options.values()) in result["msg"]

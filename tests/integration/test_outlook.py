@@ -17,7 +17,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import outlook
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import predict
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
@@ -87,7 +87,7 @@ class Bench:
     def computed(self, interface: str, era: Era) -> tuple[Outlook, str | None]:
         with entered(self.lab.netns), TcSocket() as tc:
             (endpoint,) = Reader(tc).read([interface]).endpoints
-        return outlook(endpoint, era)
+        return predict(endpoint, era)
 
     def disagreements(self, states: Iterator[State], era: Era) -> list[str]:
         """Every state of which the outlook and Felix's passes say different things."""

@@ -25,13 +25,13 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    Audit,
+    AuditOptions,
     Mode,
-    Order,
-    Survey,
-    survey,
+    audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Guard
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Watchdog
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
@@ -157,17 +157,17 @@ class Clock:
         self.now = end
 
 
-def _survey(
+def _audit(
     tc: TcSocket,
     settle: float,
     sleep: Callable[[float], None],
     *,
     mode: Mode = Mode.REPAIR,
     policy: Policy = AUTO,
-    guard: Guard | None = None,
-) -> Survey:
-    order = Order(("cali*",), policy=policy, mode=mode, settle=settle)
-    return survey(order, tc, Reader(tc), sleep, guard)
+    watchdog: Watchdog | None = None,
+) -> Audit:
+    order = AuditOptions(("cali*",), policy=policy, mode=mode, settle=settle)
+    return audit(order, tc, Reader(tc), sleep, watchdog)
 
 
 @contextmanager
@@ -215,12 +215,12 @@ def test_a_pass_of_felix_at_any_moment(kind: str, era: str, lab: Lab) -> None:
                         felix.whole()
 
                 with Disturbed(before) as tc:
-                    surveyed = _survey(tc, 1.0, Clock().sleep)
+                    audited = _audit(tc, 1.0, Clock().sleep)
             if not felix.program_id:
                 break
-            where = f"{hook}, before request {moment}: {surveyed}"
-            assert surveyed.error is None, where
-            if not _mourned(surveyed.outcomes[0]):
+            where = f"{hook}, before request {moment}: {audited}"
+            assert audited.error is None, where
+            if not _mourned(audited.outcomes[0]):
                 assert _running(lab, _INTERFACE, hook) == felix.program_id, where
             assert _running(lab, _INTERFACE, hook), where
         else:
@@ -257,13 +257,13 @@ def test_a_felix_that_takes_its_time(kind: str, moment: str, lab: Lab) -> None:
         if moment == "between the looks":
             clock.after(0.9, add_now_delete_later)
         with Struck(lambda _request: None) as tc:
-            surveyed = _survey(tc, 1.0, clock.sleep)
+            audited = _audit(tc, 1.0, clock.sleep)
         clock.sleep(5)
-    assert surveyed.error is None
+    assert audited.error is None
     for felix in passes:
         running = _running(lab, _INTERFACE, felix.hook)
-        assert running, f"{felix.hook} is bare: {surveyed.outcomes[0]}"
-        assert running == felix.program_id, surveyed.outcomes[0]
+        assert running, f"{felix.hook} is bare: {audited.outcomes[0]}"
+        assert running == felix.program_id, audited.outcomes[0]
     _assert_calm(stage)
 
 
@@ -353,19 +353,19 @@ def test_a_live_felix(era: str, lab: Lab) -> None:
         for stream in flows:
             stream.start()
         tc = stack.enter_context(_inside(lab))
-        guard = stack.enter_context(Guard(tc, Reader(tc)))
+        watchdog = stack.enter_context(Watchdog(tc, Reader(tc)))
         with LiveFelix(lab, names, Era(era)) as felix:
             end = time.monotonic() + 6
             while time.monotonic() < end:
-                surveyed = _survey(
-                    tc, 0.05, lambda seconds: guard.sleep(min(seconds, 0.05)), guard=guard
+                audited = _audit(
+                    tc, 0.05, lambda seconds: watchdog.sleep(min(seconds, 0.05)), watchdog=watchdog
                 )
-                assert surveyed.error is None
-                for outcome in surveyed.outcomes:
+                assert audited.error is None
+                for outcome in audited.outcomes:
                     verdicts[outcome.verdict] += 1
                     if outcome.done:
                         _assert_newest_runs(lab, felix, outcome, mourned)
-        guard.sleep(0.2)
+        watchdog.sleep(0.2)
         for stream in flows:
             stream.pause()
         leaked = sum(stream.received for stream in flows)
@@ -467,11 +467,11 @@ def test_interfaces_come_and_go(lab: Lab) -> None:
                 seen = tc.links()
                 assert links.items() <= seen.items()
                 for mode, settle in ((Mode.AUDIT, 0.002), (Mode.REPAIR, 0.0)):
-                    surveyed = _survey(
+                    audited = _audit(
                         tc, settle, lambda seconds: time.sleep(seconds / 10), mode=mode
                     )
-                    assert surveyed.error is None
-                    by_name = {o.before.interface: o.verdict for o in surveyed.outcomes}
+                    assert audited.error is None
+                    by_name = {o.before.interface: o.verdict for o in audited.outcomes}
                     assert [by_name[s.interface] for s in stable] == [Verdict.CONSISTENT] * 5
                     verdicts.update(v for name, v in by_name.items() if "churn" in name)
             if rounds % 5 == 0:

@@ -24,9 +24,9 @@ from typing import NamedTuple
 from pyroute2 import netns as pyroute2_netns
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditOptions,
     Mode,
-    Order,
-    survey,
+    audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
@@ -37,7 +37,7 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, 
 
 HOOKS = ("ingress", "egress")
 #: As argspec.policy makes it of felix_era=auto.
-AUTO = Policy(Era.B, spare=(Era.C, Era.D))
+AUTO = Policy(Era.B, also_safe_for=(Era.C, Era.D))
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
@@ -324,12 +324,14 @@ class Stage:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Outcome:
         """What qdisc_consistency does with this endpoint, in this process."""
-        order = Order((self.interface,), policy=policy, mode=Mode.REPAIR, settle=0, managed=True)
+        order = AuditOptions(
+            (self.interface,), policy=policy, mode=Mode.REPAIR, settle=0, managed=True
+        )
         with entered(self.lab.netns), tc_socket() as tc:
-            surveyed = survey(order, tc, Reader(tc), sleep)
-        if surveyed.error:
-            raise surveyed.error
-        return surveyed.outcomes[0]
+            audited = audit(order, tc, Reader(tc), sleep)
+        if audited.error:
+            raise audited.error
+        return audited.outcomes[0]
 
 
 def _program_id(pin: str) -> int:

@@ -28,7 +28,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.clust
     UPGRADED_AT,
     VERIFIED,
     Mode,
-    Wish,
+    RolloutSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
     missing_permissions,
@@ -78,7 +78,7 @@ class Site:
 
     def info(self, **wish: Any) -> Object:
         """What the action returns."""
-        wished = Wish(namespace=self.namespace, **wish)
+        wished = RolloutSpec(namespace=self.namespace, **wish)
         kube = connect({"kubeconfig": str(self.api.kubeconfig)})
         assert missing_permissions(kube, wished) == []
         cluster = read_cluster(kube, wished)

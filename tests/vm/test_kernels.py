@@ -31,7 +31,7 @@ from ansible_collections.dataplane.calico_bpf.tests.vm.vm import INSIDE, Vm
 from ansible_collections.dataplane.calico_bpf.tests.vm.vm_nodes import vm_nodes
 
 #: Those tests that need neither Ansible nor a compiler where they run.
-SUITES = ("kernel_rules", "crash", "guard")
+SUITES = ("kernel_rules", "crash", "watchdog")
 #: Of the sequences of random changes, which are many.
 _LEFT_OUT = [f"integration/test_kernel_rules.py::test_random_changes[{n}]" for n in range(5, 20)]
 _COLLECTION = "ansible_collections/dataplane/calico_bpf"

@@ -16,7 +16,7 @@ from enum import Enum
 from .versions import Release, Releases, releases
 
 
-class Weight(str, Enum):
+class AdvisorySeverity(str, Enum):
     """``refuse``: known to break, the run does not begin. ``warn``: may bite. ``info``: know it."""
 
     REFUSE = "refuse"
@@ -25,7 +25,7 @@ class Weight(str, Enum):
 
 
 @dataclass(frozen=True)
-class Path:
+class UpgradePath:
     """A way to go: one node's, or one asked about. None is what is not known."""
 
     origin: Release | None
@@ -42,7 +42,7 @@ class Advisory:
     """One thing known. Every condition that is given must hold; kernel means that or newer."""
 
     code: str
-    weight: Weight
+    weight: AdvisorySeverity
     text: str
     #: What to do about it.
     advice: str
@@ -62,7 +62,7 @@ class Advisory:
         return f"{self.text}{fixed} {self.advice}{refs}"
 
 
-REFUSE, WARN, INFO = Weight.REFUSE, Weight.WARN, Weight.INFO
+REFUSE, WARN, INFO = AdvisorySeverity.REFUSE, AdvisorySeverity.WARN, AdvisorySeverity.INFO
 _NO_TCX = releases("-3.30.9999")
 
 #: Selected by their code, not by a range: what is said of a release that is no known one.
@@ -342,7 +342,7 @@ ADVISORIES: tuple[Advisory, ...] = (
 CODES = frozenset(each.code for each in (*ADVISORIES, UNKNOWN_VERSION, UNKNOWN_ORIGIN))
 
 
-def select(path: Path) -> list[Advisory]:
+def select(path: UpgradePath) -> list[Advisory]:
     """The advisories for ``path``, the gravest first.
 
     What depends on something that is not known is told too, though never as ``refuse``.
@@ -364,10 +364,10 @@ def unknown_version(target: str) -> Advisory:
 
 
 def gravest_first(advisories: Sequence[Advisory]) -> list[Advisory]:
-    return sorted(advisories, key=lambda each: list(Weight).index(each.weight))
+    return sorted(advisories, key=lambda each: list(AdvisorySeverity).index(each.weight))
 
 
-def _doubts(advisory: Advisory, path: Path) -> list[str] | None:
+def _doubts(advisory: Advisory, path: UpgradePath) -> list[str] | None:
     """What would have to be known for it to be certain; None where it does not apply."""
     doubts = []
     for name, held in _conditions(advisory, path):
@@ -378,7 +378,7 @@ def _doubts(advisory: Advisory, path: Path) -> list[str] | None:
     return doubts
 
 
-def _conditions(advisory: Advisory, path: Path) -> Iterator[tuple[str, bool | None]]:
+def _conditions(advisory: Advisory, path: UpgradePath) -> Iterator[tuple[str, bool | None]]:
     """Each condition by the name of what it is about, and whether it holds, if that is known."""
     origin, target = path.origin, path.target
     if advisory.origin is not None:

@@ -49,7 +49,7 @@ def policy(params: Mapping[str, Any]) -> Policy:
     attach_type = params["attach_type"]
     wanted = None if attach_type == "auto" else AttachType(attach_type)
     if era == "auto":
-        return Policy(Era.B, wanted, spare=(Era.C, Era.D))
+        return Policy(Era.B, wanted, also_safe_for=(Era.C, Era.D))
     return Policy(Era(era), wanted)
 
 

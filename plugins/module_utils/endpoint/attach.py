@@ -98,7 +98,7 @@ def open_endpoint(reader: Reader, interface: str) -> Endpoint:
     return found[0]
 
 
-class Hooks:
+class ProgramAttacher:
     """The attachments of one endpoint, by one socket."""
 
     def __init__(self, tc: TcSocket, endpoint: Endpoint) -> None:

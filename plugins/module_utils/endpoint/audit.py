@@ -17,7 +17,7 @@ from ..model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
 from .judge import judge
 from .plan import apply_plan
 from .repair import Outcome, Repairer, RepairRefused
-from .watchdog import Guard
+from .watchdog import Watchdog
 
 #: Endpoints with what was said of them, by interface.
 Judged = dict[str, tuple[Endpoint, Judgement]]
@@ -32,7 +32,7 @@ class Mode(Enum):
 
 
 @dataclass(frozen=True)
-class Order:
+class AuditOptions:
     """What to look at and what to do; ``interfaces`` and ``exclude`` are shell globs."""
 
     interfaces: tuple[str, ...]
@@ -47,7 +47,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Audit:
     """``error`` stopped the repairs; the outcomes tell what was done until then."""
 
     outcomes: tuple[Outcome, ...]
@@ -55,49 +55,49 @@ class Survey:
     error: DataplaneError | None = None
 
 
-def survey(
-    order: Order,
+def audit(
+    options: AuditOptions,
     tc: TcSocket,
     reader: Reader,
     sleep: Callable[[float], None] = time.sleep,
-    guard: Guard | None = None,
-) -> Survey:
+    watchdog: Watchdog | None = None,
+) -> Audit:
     """Judge every wanted endpoint, look again at the suspects, and repair where ordered to.
 
-    :param sleep: how to wait; with a ``guard``, its own.
+    :param sleep: how to wait; with a ``watchdog``, its own.
     :raises KernelError: where the snapshot can't be read.
     """
-    snapshot = reader.read(order.interfaces, order.exclude)
+    snapshot = reader.read(options.interfaces, options.exclude)
     aside = [vanished(name) for name in snapshot.vanished]
-    if not _managed(order, snapshot):
-        return Survey((*map(_unmanaged, snapshot.endpoints), *aside), snapshot.unread)
-    judged = {e.interface: (e, judge(e, order.policy)) for e in snapshot.endpoints}
-    if order.settle > 0:
+    if not _managed(options, snapshot):
+        return Audit((*map(_unmanaged, snapshot.endpoints), *aside), snapshot.unread)
+    judged = {e.interface: (e, judge(e, options.policy)) for e in snapshot.endpoints}
+    if options.settle > 0:
         suspects = {name: seen for name, seen in judged.items() if seen[1].drifted or seen[1].plan}
-        confirmed, restless = _confirm(order, reader, suspects, sleep)
+        confirmed, restless = _confirm(options, reader, suspects, sleep)
         judged = {**{n: s for n, s in judged.items() if n not in suspects}, **confirmed}
         aside += restless
     repairer = Repairer(
-        tc, reader, order.policy, order.retries, sleep, settle=order.settle, guard=guard
+        tc, reader, options.policy, options.retries, sleep, settle=options.settle, watchdog=watchdog
     )
-    outcomes, error = _act(order, list(judged.values()), repairer, sleep)
-    if order.mode is Mode.REPAIR and order.settle > 0:
+    outcomes, error = _act(options, list(judged.values()), repairer, sleep)
+    if options.mode is Mode.REPAIR and options.settle > 0:
         try:
-            outcomes = _last_look(order, reader, outcomes, sleep, guard)
+            outcomes = _last_look(options, reader, outcomes, sleep, watchdog)
         except KernelError as failed:  # what was repaired must be told all the same
             error = error or failed
-    return Survey((*outcomes, *aside), snapshot.unread, error)
+    return Audit((*outcomes, *aside), snapshot.unread, error)
 
 
-def _managed(order: Order, snapshot: Snapshot) -> bool:
+def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
     """Whether Calico's BPF dataplane is here at all: no program of its on any endpoint means no."""
-    if order.managed or order.policy.attach_type is not None:
+    if options.managed or options.policy.attach_type is not None:
         return True
     return any(e.has_ours for e in snapshot.endpoints)
 
 
 def _confirm(
-    order: Order, reader: Reader, suspects: Judged, sleep: Callable[[float], None]
+    options: AuditOptions, reader: Reader, suspects: Judged, sleep: Callable[[float], None]
 ) -> tuple[Judged, list[Outcome]]:
     """Look at the suspects again after the settle time: (what is still there, what is not).
 
@@ -106,16 +106,16 @@ def _confirm(
     """
     confirmed: Judged = {}
     aside: list[Outcome] = []
-    for _look in range(order.retries + 1):
+    for _look in range(options.retries + 1):
         if not suspects:
             break
-        sleep(order.settle)
+        sleep(options.settle)
         moving: Judged = {}
-        again = _read_again(order, reader, suspects)
+        again = _read_again(options, reader, suspects)
         for name, (before, _judgement) in suspects.items():
             if name not in again or again[name][0].ifindex != before.ifindex:
                 aside.append(vanished(name))
-            elif order.mode is Mode.AUDIT or again[name][0] == before or not again[name][1].plan:
+            elif options.mode is Mode.AUDIT or again[name][0] == before or not again[name][1].plan:
                 confirmed[name] = again[name]
             else:
                 moving[name] = again[name]
@@ -123,9 +123,9 @@ def _confirm(
     return confirmed, aside + [_restless(*seen) for seen in suspects.values()]
 
 
-def _read_again(order: Order, reader: Reader, names: Iterable[str]) -> Judged:
+def _read_again(options: AuditOptions, reader: Reader, names: Iterable[str]) -> Judged:
     again = reader.read_named(names)
-    return {e.interface: (e, judge(e, order.policy)) for e in again.endpoints}
+    return {e.interface: (e, judge(e, options.policy)) for e in again.endpoints}
 
 
 def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
@@ -134,7 +134,7 @@ def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
 
 
 def _act(
-    order: Order,
+    options: AuditOptions,
     judged: list[tuple[Endpoint, Judgement]],
     repairer: Repairer,
     sleep: Callable[[float], None],
@@ -142,14 +142,14 @@ def _act(
     outcomes: list[Outcome] = []
     error: DataplaneError | None = None
     for endpoint, judgement in judged:
-        if order.mode is Mode.AUDIT or not judgement.plan or error:
+        if options.mode is Mode.AUDIT or not judgement.plan or error:
             outcomes.append(_as_seen(endpoint, judgement))
-        elif order.mode is Mode.PREDICT:
-            outcomes.append(_predicted(endpoint, judgement, order.policy))
+        elif options.mode is Mode.PREDICT:
+            outcomes.append(_predicted(endpoint, judgement, options.policy))
         else:
             try:
                 outcomes.append(repairer.repair(endpoint, judgement))
-                sleep(0)  # the guard takes note of what others did until here
+                sleep(0)  # the watchdog takes note of what others did until here
             except RepairRefused as refused:
                 outcomes.append(refused.outcome)
                 error = refused
@@ -157,20 +157,20 @@ def _act(
 
 
 def _last_look(
-    order: Order,
+    options: AuditOptions,
     reader: Reader,
     outcomes: list[Outcome],
     sleep: Callable[[float], None],
-    guard: Guard | None,
+    watchdog: Watchdog | None,
 ) -> list[Outcome]:
     """Repaired is what still is after the settle time."""
     written = {o.before.interface for o in outcomes if o.done and o.after}
     if not written:
         return outcomes
-    sleep(order.settle)
-    now = {name: seen[0] for name, seen in _read_again(order, reader, written).items()}
+    sleep(options.settle)
+    now = {name: seen[0] for name, seen in _read_again(options, reader, written).items()}
     return [
-        _seen_last(o, now.get(o.before.interface), order.policy, guard)
+        _seen_last(o, now.get(o.before.interface), options.policy, watchdog)
         if o.before.interface in written
         else o
         for o in outcomes
@@ -178,12 +178,12 @@ def _last_look(
 
 
 def _seen_last(
-    outcome: Outcome, now: Endpoint | None, policy: Policy, guard: Guard | None
+    outcome: Outcome, now: Endpoint | None, policy: Policy, watchdog: Watchdog | None
 ) -> Outcome:
     if now is None or now.ifindex != outcome.before.ifindex:
         return replace(outcome, verdict=Verdict.VANISHED, after=None, left=None)
     left = judge(now, policy)
-    notes = guard.notes(now) if guard else ()
+    notes = watchdog.notes(now) if watchdog else ()
     if left.drifted and outcome.verdict is Verdict.REPAIRED:
         notes += ("someone else wrote to it after its repair; look again once Felix has settled",)
     verdict = Verdict.CONTENDED if notes else outcome.verdict

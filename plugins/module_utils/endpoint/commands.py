@@ -21,9 +21,9 @@ from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
 from ..model import Attachment, Endpoint, Hook
 from . import argspec, serialize
-from .attach import Change, Hooks, after_change, find_again, open_endpoint
-from .audit import Mode, Order, Survey, survey, vanished
-from .watchdog import Guard
+from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
+from .audit import Audit, AuditOptions, Mode, audit, vanished
+from .watchdog import Watchdog
 
 Params = Mapping[str, Any]
 
@@ -43,11 +43,11 @@ def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
         yield tc, Reader(tc)
 
 
-def _guarded_survey(order: Order, tc: TcSocket, reader: Reader) -> Survey:
+def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
     if order.mode is not Mode.REPAIR:
-        return survey(order, tc, reader)
-    with Guard(tc, reader) as guard:
-        return survey(order, tc, reader, guard.sleep, guard)
+        return audit(order, tc, reader)
+    with Watchdog(tc, reader) as watchdog:
+        return audit(order, tc, reader, watchdog.sleep, watchdog)
 
 
 def _check(params: Params) -> None:
@@ -70,7 +70,7 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
     """:raises DataplaneError: before anything was touched."""
     _check(params)
     writing = params["state"] == "consistent"
-    order = Order(
+    order = AuditOptions(
         interfaces=tuple(params["interfaces"]),
         exclude=tuple(params["exclude"]),
         policy=argspec.policy(params),
@@ -82,14 +82,16 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
         privilege.require_for_writing("state=consistent")
     start = time.monotonic()
     with _node(params["netns"]) as (tc, reader):
-        surveyed = _guarded_survey(order, tc, reader)
-    result = serialize.survey(surveyed, verbose=params["verbose_endpoints"], with_diff=with_diff)
+        audited = _watched_audit(order, tc, reader)
+    result = serialize.audit_to_dict(
+        audited, verbose=params["verbose_endpoints"], with_diff=with_diff
+    )
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
-    failure = str(surveyed.error) if surveyed.error else None
+    failure = str(audited.error) if audited.error else None
     if failure is None and params["fail_on_drift"]:
         failure = _drift_remains(result)
-    warnings = _warnings(surveyed.unread)
-    if not surveyed.outcomes:
+    warnings = _warnings(audited.unread)
+    if not audited.outcomes:
         warnings += (f"no interface here matches {', '.join(order.interfaces)}",)
     return Answer(result, failure, warnings)
 
@@ -135,7 +137,7 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
         before = open_endpoint(reader, interface)
         if params["state"] == "consistent":
             return _endpoint_consistent(params, check_mode, with_diff, before, tc, reader)
-        worker = Hooks(tc, before)
+        worker = ProgramAttacher(tc, before)
         if params["state"] == "attached":
             after = _attach(worker, before, hooks, check_mode)
         else:
@@ -154,7 +156,7 @@ def _endpoint_consistent(
     tc: TcSocket,
     reader: Reader,
 ) -> Answer:
-    order = Order(
+    order = AuditOptions(
         interfaces=(escape(before.interface),),
         policy=argspec.policy(params),
         mode=_mode(True, check_mode),
@@ -162,18 +164,18 @@ def _endpoint_consistent(
         retries=params["retries"],
         managed=True,
     )
-    surveyed = _guarded_survey(order, tc, reader)
-    outcome = surveyed.outcomes[0] if surveyed.outcomes else vanished(before.interface)
+    audited = _watched_audit(order, tc, reader)
+    outcome = audited.outcomes[0] if audited.outcomes else vanished(before.interface)
     result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
     told = serialize.outcome(outcome)
     for key in _TOLD:
         if key in told:
             result[key] = told[key]
-    failure = str(surveyed.error) if surveyed.error else None
-    return Answer(result, failure, _warnings(surveyed.unread))
+    failure = str(audited.error) if audited.error else None
+    return Answer(result, failure, _warnings(audited.unread))
 
 
-#: What is told of one endpoint's survey besides before and after.
+#: What is told of one endpoint's audit besides before and after.
 _TOLD = (
     "verdict", "outlook", "outlook_by_era", "felix_message",
     "findings", "remaining", "plan", "done", "notes",
@@ -181,7 +183,7 @@ _TOLD = (
 
 
 def _attach(
-    worker: Hooks, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
+    worker: ProgramAttacher, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
 ) -> Endpoint:
     """Both hooks are decided before either is written to, so that a refusal leaves both alone."""
     with _opened(hooks) as programs:
@@ -192,7 +194,7 @@ def _attach(
         return _apply(before, changes, check_mode)
 
 
-def _detach(worker: Hooks, before: Endpoint, check_mode: bool) -> Endpoint:
+def _detach(worker: ProgramAttacher, before: Endpoint, check_mode: bool) -> Endpoint:
     changes = [
         (hook, Change(a, None, partial(worker.remove, hook, a)))
         for hook in Hook
@@ -258,7 +260,7 @@ def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> Answer:
     place = argspec.place(params, hook)
     with _node(params["netns"]) as (tc, reader):
         endpoint = open_endpoint(reader, params["interface"])
-        worker = Hooks(tc, endpoint)
+        worker = ProgramAttacher(tc, endpoint)
         if params["state"] == "absent":
             change = worker.absent(place)
             _apply(endpoint, [(hook, change)], check_mode)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What deviates at an endpoint, and what that means for its packets. Pure.
 
-``look`` is the door.
+``assess`` is the door.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..model import (
     Severity,
     named_by_calico,
 )
-from .outlook import outlook
+from .outlook import predict
 
 _CLEAN = Judgement((), (), Outlook.OK)
 _REATTACH = (
@@ -38,11 +38,11 @@ _REATTACH = (
 )
 
 
-def look(endpoint: Endpoint, policy: Policy) -> Judgement:
+def assess(endpoint: Endpoint, policy: Policy) -> Judgement:
     """The findings and the outlook of ``endpoint``; its plan is plan.py's."""
     if _in_parity(endpoint, policy):
         return _CLEAN
-    now, message = outlook(endpoint, policy.era)
+    now, message = predict(endpoint, policy.era)
     return Judgement(tuple(_findings(endpoint, policy, now)), (), now, message)
 
 
@@ -152,7 +152,7 @@ def _missing(
         Outlook.HEALS: "Felix attaches one after an error or two",
         Outlook.STUCK: f"a Felix of era {policy.era.value} fails for ever as the endpoint stands",
     }[now]
-    if now is Outlook.STUCK and policy.spare:
+    if now is Outlook.STUCK and policy.also_safe_for:
         passes += " (name it with felix_era, and the other hook is moved to where both are mended)"
     if any(a.ours and a.enforces for a in endpoint.at(hook)):
         enforced = "another attach type enforces meanwhile"
@@ -191,7 +191,7 @@ def _shape_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
 
 def _surplus_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
     """All of ours but the one that stays: older generations, legacy programs, plain duplicates."""
-    stays = keeper(tuple(ours))
+    stays = survivor(tuple(ours))
     behind = False
     for a in ours:
         if a is stays:
@@ -238,7 +238,7 @@ def _slot_findings(endpoint: Endpoint, era: Era, now: Outlook) -> Iterator[Findi
     ingress, egress = (ours_tc(endpoint.at(hook)) for hook in HOOKS)
     if not ingress or not egress:
         return
-    i, e = keeper(ingress).slot, keeper(egress).slot
+    i, e = survivor(ingress).slot, survivor(egress).slot
     if i == e:
         return
     code = Code.HANDLE_MISMATCH if i.priority == e.priority else Code.PRIORITY_MISMATCH
@@ -285,7 +285,7 @@ def ours_tc(attachments: Attachments) -> Attachments:
     return tuple(a for a in attachments if a.ours and a.attach_type is AttachType.TC)
 
 
-def keeper(ours: Attachments) -> Attachment:
+def survivor(ours: Attachments) -> Attachment:
     """Which of several attachments of ours at one hook stays: the one that Felix means to run.
 
     Felix attaches in one way only, so what is attached so goes before what is not; then the

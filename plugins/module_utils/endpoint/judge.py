@@ -12,19 +12,19 @@ from __future__ import annotations
 from dataclasses import replace as with_changes
 
 from ..model import Endpoint, Judgement, Policy
-from .findings import look
+from .findings import assess
 from .plan import plan
 
 
 def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
     """Everything that one snapshot says of ``endpoint``: findings, plan, outlook."""
-    seen = look(endpoint, policy)
+    seen = assess(endpoint, policy)
     if not seen.drifted:
         return seen
     steps, end = plan(endpoint, policy, seen)
     if not steps:
         return seen
-    remaining = {(f.code, f.hook) for f in look(end, policy).findings}
+    remaining = {(f.code, f.hook) for f in assess(end, policy).findings}
     marked = tuple(
         f if (f.code, f.hook) in remaining else with_changes(f, repairable=True)
         for f in seen.findings

@@ -143,7 +143,7 @@ def felix_message(error: str, interface: str) -> str:
     return f'Failed to apply policy to endpoint, leaving it dirty error={error} name="{interface}"'
 
 
-def outlook(endpoint: Endpoint, era: Era) -> tuple[Outlook, str | None]:
+def predict(endpoint: Endpoint, era: Era) -> tuple[Outlook, str | None]:
     """What Felix's next passes will make of ``endpoint``, and the line it logs where stuck.
 
     ``ok``: every pass succeeds. ``stuck``: from some pass on, none does. ``heals``: the rest.

@@ -35,8 +35,8 @@ from ..model import (
     Step,
 )
 from . import kernel_rules
-from .findings import as_felix_attaches, attach_type_of, keeper, look, ours_tc
-from .outlook import outlook
+from .findings import as_felix_attaches, assess, attach_type_of, ours_tc, survivor
+from .outlook import predict
 
 #: tcm_info holds a priority in 16 bits.
 _MOST_PRIORITY = 0xFFFF
@@ -109,7 +109,7 @@ def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tupl
         end_state = _end_with_order_kept(endpoint, candidate.steps)
         if end_state is None:
             continue
-        end = look(end_state, policy)
+        end = assess(end_state, policy)
         remaining = _drift(end)
         mends = remaining < drift or (remaining == drift and seen.outlook is not Outlook.OK)
         if end.outlook is Outlook.OK and mends and _spares(endpoint, end_state, policy):
@@ -122,9 +122,9 @@ def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
 
     It matters where one hook is bare: era B wants the other hook off handle 1, era C on it.
     """
-    for era in policy.spare:
-        end, _message = outlook(after, era)
-        if end is not Outlook.OK and _WORSE[end] > _WORSE[outlook(before, era)[0]]:
+    for era in policy.also_safe_for:
+        end, _message = predict(after, era)
+        if end is not Outlook.OK and _WORSE[end] > _WORSE[predict(before, era)[0]]:
             return False
     return True
 
@@ -150,7 +150,7 @@ def _drift(seen: Judgement) -> set[tuple[Code, Hook | None]]:
 
 def _candidates(endpoint: Endpoint, slots: Iterable[Slot]) -> Iterator[_Candidate]:
     hooks = {h: _split(endpoint.at(h))[1] for h in HOOKS}
-    survivors = {h: keeper(ours_tc(f)) for h, f in hooks.items() if ours_tc(f)}
+    survivors = {h: survivor(ours_tc(f)) for h, f in hooks.items() if ours_tc(f)}
     if any(s.program_id == 0 for s in survivors.values()):
         return
     for slot in slots:
@@ -248,5 +248,5 @@ def _strangers_first(attachments: Attachments) -> Attachments | None:
     ours = tuple(a for a in ours_tc(attachments) if a.runs)
     if not ours:
         return None
-    end = attachments.index(keeper(ours))
+    end = attachments.index(survivor(ours))
     return tuple(a for a in attachments[:end] if not a.ours and a.runs)

@@ -40,7 +40,7 @@ from ..model import (
 from . import kernel_rules
 from .judge import judge
 from .plan import apply_step
-from .watchdog import Guard
+from .watchdog import Watchdog
 
 #: Answers of the kernel that say that someone else was there first, or is there now.
 _SOMEONE_ELSE = (errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EAGAIN)
@@ -95,7 +95,7 @@ class Repairer:
         sleep: Callable[[float], None] = time.sleep,
         *,
         settle: float = 0.0,
-        guard: Guard | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._tc = tc
         self._reader = reader
@@ -103,14 +103,14 @@ class Repairer:
         self._retries = retries
         self._sleep = sleep
         self._settle = settle
-        self._guard = guard
+        self._watchdog = watchdog
 
     def repair(self, endpoint: Endpoint, found: Judgement) -> Outcome:
         """Carry ``found.plan`` out, planning anew under contention.
 
         :raises RepairRefused: where the kernel refuses a step for good.
         """
-        attempt = _Attempt(self._tc, self._reader, self._guard)
+        attempt = _Attempt(self._tc, self._reader, self._watchdog)
         try:
             return self._repair(endpoint, found, attempt)
         except _Vanished:
@@ -191,10 +191,10 @@ def _verdict(left: Judgement, attempt: _Attempt) -> Verdict:
 class _Attempt:
     """The writes at one endpoint, each held against the model, and their story."""
 
-    def __init__(self, tc: TcSocket, reader: Reader, guard: Guard | None) -> None:
+    def __init__(self, tc: TcSocket, reader: Reader, watchdog: Watchdog | None) -> None:
         self._tc = tc
         self._reader = reader
-        self._guard = guard
+        self._watchdog = watchdog
         self._endpoint = Endpoint("", 0, Qdisc.NONE)
         self._copies: list[tuple[Hook, Attachment]] = []
         self.done: list[Step] = []
@@ -232,8 +232,8 @@ class _Attempt:
         return endpoint
 
     def _hold(self, endpoint: Endpoint, hook: Hook) -> None:
-        if self._guard is not None:
-            self._guard.hold(endpoint, hook)
+        if self._watchdog is not None:
+            self._watchdog.hold(endpoint, hook)
 
     def _expect(self, endpoint: Endpoint, hook: Hook) -> None:
         seen = self._read(hook)

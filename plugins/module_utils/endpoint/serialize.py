@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..model import Attachment, AttachType, Endpoint, Era, Finding, Hook, Step, Verdict
-from .audit import Survey
-from .outlook import outlook as felix_outlook
+from .audit import Audit
+from .outlook import predict
 from .repair import Outcome
 
 #: Verdicts that leave an endpoint other than it should be.
@@ -81,7 +81,7 @@ def outcome(o: Outcome) -> Result:
     shown.update(
         verdict=o.verdict.value,
         outlook=judged.outlook.value,
-        outlook_by_era={era.value: felix_outlook(stands, era)[0].value for era in Era},
+        outlook_by_era={era.value: predict(stands, era)[0].value for era in Era},
         findings=[finding(f) for f in o.found.findings],
         remaining=[finding(f) for f in judged.findings],
         plan=[step(s) for s in o.found.plan],
@@ -93,7 +93,7 @@ def outcome(o: Outcome) -> Result:
     return shown
 
 
-def survey(s: Survey, *, verbose: bool, with_diff: bool) -> Result:
+def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
     """What qdisc_consistency returns; a consistent endpoint is listed only if ``verbose``."""
     changed = [o for o in s.outcomes if o.done]
     listed = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done]

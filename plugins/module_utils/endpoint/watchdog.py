@@ -24,7 +24,7 @@ from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import Reader
 from ..kernel.tc_monitor import Change, TcWatch
 from ..model import Attachment, Endpoint, Hook
-from .findings import keeper, ours_tc
+from .findings import ours_tc, survivor
 
 #: Answers that say that the hook itself has gone, or holds a filter again.
 _NO_LONGER_BARE = (errno.ENODEV, errno.EINVAL, errno.EEXIST)
@@ -40,7 +40,7 @@ class _Held:
     fd: int
 
 
-class Guard:
+class Watchdog:
     """Holds and watches in the network namespace in which it was made."""
 
     def __init__(self, tc: TcSocket, reader: Reader) -> None:
@@ -52,7 +52,7 @@ class Guard:
         self._notes: dict[int, list[str]] = {}
         _allow_many_files()
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> Watchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +68,7 @@ class Guard:
         ours = ours_tc(endpoint.at(hook))
         if not ours:
             return
-        key, attachment = (endpoint.ifindex, hook), keeper(ours)
+        key, attachment = (endpoint.ifindex, hook), survivor(ours)
         held = self._held.get(key)
         if held is not None and held.attachment.program_id == attachment.program_id:
             held.endpoint, held.attachment = endpoint, attachment

@@ -25,13 +25,13 @@ _EXIT_POLL = 0.2
 
 def felix_info(params: Params) -> dict[str, Any]:
     """:raises DataplaneError: only where it could not even begin; nothing is ever changed."""
-    _check(params, window=0, wait_exit=0)
+    _check(params, window=0, wait_gone=0)
     urls = params["health_url"].rstrip("/") + "/readiness", params["metrics_url"]
     for url in urls:
         http.parts_of(url)
     start = time.monotonic()
     with namespace.entered(params["netns"]):
-        left, waited = _await_exit(params["exited_pod_uid"], params["wait_exit"])
+        left, waited = _await_exit(params["exited_pod_uid"], params["wait_gone"])
         seen = _felixes_and_churn(params)
         result = {
             "changed": False,

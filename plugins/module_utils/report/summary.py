@@ -154,7 +154,7 @@ class Report:
     unreadable: tuple[int, ...]
 
 
-def report(
+def summarize(
     events: Sequence[Event], run: str, check: bool = False, unreadable: Sequence[int] = ()
 ) -> Report:
     """The report of ``run``, of whose events there is at least one.
@@ -477,8 +477,8 @@ def _earlier(events: Sequence[Event], run: str, check: bool) -> Iterable[Earlier
         if key[1] and not check:
             continue
         own = [e for e in events if (e.run, e.check) == key]
-        one = report(own, *key)
+        one = summarize(own, *key)
         if one.verdict is RunVerdict.RUNNING:
             silence = replace(own[-1], status=Status.INTERRUPTED, node="", phase="", message="")
-            one = report([*own, silence], *key)
+            one = summarize([*own, silence], *key)
         yield EarlierRun(one.run, one.title, one.verdict, one.started, one.last_event_at, one.stop)

@@ -42,7 +42,7 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
-class Wish:
+class RolloutSpec:
     """What a run is asked to do: by a version, by a manifest's objects, or back."""
 
     namespace: str = "kube-system"
@@ -165,7 +165,7 @@ class Target:
         return parse(self.version) if self.version else None
 
 
-def target(wish: Wish, cluster: Cluster) -> Target | None:
+def target(wish: RolloutSpec, cluster: Cluster) -> Target | None:
     """What ``wish`` makes of the DaemonSet.
 
     None where there is none, where it runs no Felix, or where there is nothing to go back to.
@@ -184,7 +184,7 @@ def target(wish: Wish, cluster: Cluster) -> Target | None:
     return _of_version(wish, held, cluster)
 
 
-def _of_version(wish: Wish, held: DaemonSet, cluster: Cluster) -> Target:
+def _of_version(wish: RolloutSpec, held: DaemonSet, cluster: Cluster) -> Target:
     wanted = images.at_version(held.template, wish.version or "", wish.image_repository)
     felix = images.image(wanted[images.CONTAINER])
     patch = images.images_patch(held.template, wanted)
@@ -232,7 +232,7 @@ def _template_in(objects: Sequence[Object], held: DaemonSet) -> Object:
     )
 
 
-def former_revision(wish: Wish, cluster: Cluster) -> Revision | None:
+def former_revision(wish: RolloutSpec, cluster: Cluster) -> Revision | None:
     """The revision to go back to.
 
     The one noted at the DaemonSet, unless a new upgrade is about to begin from where all nodes
@@ -262,7 +262,7 @@ def state(node: Node, cluster: Cluster, revision: Revision | None) -> State:
     return State.DONE if runs and node.verified == wanted else State.TODO
 
 
-def nodes_of(wish: Wish, cluster: Cluster) -> list[Node]:
+def nodes_of(wish: RolloutSpec, cluster: Cluster) -> list[Node]:
     """The nodes that the run is about, in its order; a rollback's newest first."""
     by_name = {node.name: node for node in cluster.nodes}
     ours = {node.name for node in cluster.nodes if node.cordoned_by is not None}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..calico import advisories, images
-from ..calico.advisories import Advisory, Path, Weight
+from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
 from ..calico.versions import parse, parse_kernel
 from ..errors import Refusal
 from .cluster import (
@@ -20,9 +20,9 @@ from .cluster import (
     Mode,
     Node,
     Revision,
+    RolloutSpec,
     State,
     Target,
-    Wish,
     attach_type_on,
     former_revision,
     nodes_of,
@@ -56,7 +56,7 @@ _TRUE = frozenset({"true", "1", "yes", "y", "t"})
 
 
 @dataclass(frozen=True)
-class Objection:
+class Problem:
     """One reason against the run, with what to do. Where ``refused`` is false it is told only."""
 
     code: str
@@ -72,7 +72,7 @@ class Objection:
 
 
 @dataclass(frozen=True)
-class Told:
+class MatchedAdvisory:
     """An advisory, and the nodes whose way it is about."""
 
     advisory: Advisory
@@ -80,28 +80,28 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Standing:
+class NodeStatus:
     """A node and how far it is."""
 
     node: Node
     state: State
-    problems: tuple[Objection, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
 class Judgement:
     target: Target | None
     former: Revision | None
-    nodes: tuple[Standing, ...]
-    advisories: tuple[Told, ...]
-    objections: tuple[Objection, ...]
+    nodes: tuple[NodeStatus, ...]
+    advisories: tuple[MatchedAdvisory, ...]
+    objections: tuple[Problem, ...]
 
     @property
-    def refusals(self) -> list[Objection]:
+    def refusals(self) -> list[Problem]:
         return [each for each in self.objections if each.refused]
 
     @property
-    def cautions(self) -> list[Objection]:
+    def cautions(self) -> list[Problem]:
         return [each for each in self.objections if not each.refused]
 
 
@@ -115,7 +115,7 @@ def check_overrides(overrides: Iterable[str]) -> None:
             raise Refusal(f"overrides: {each!r} is no code of a refusal; there are {known}")
 
 
-def not_permitted(missing: Sequence[Permission]) -> list[Objection]:
+def not_permitted(missing: Sequence[Permission]) -> list[Problem]:
     """The one objection for all that is missing; none if nothing is."""
     if not missing:
         return []
@@ -124,10 +124,10 @@ def not_permitted(missing: Sequence[Permission]) -> list[Objection]:
         f"the API does not permit: {listed}. Nothing was changed. Bind a ClusterRole with these "
         "to the user or service account of this run, then run again"
     )
-    return [Objection("api_permission", text)]
+    return [Problem("api_permission", text)]
 
 
-def judge(wish: Wish, cluster: Cluster) -> Judgement:
+def judge(wish: RolloutSpec, cluster: Cluster) -> Judgement:
     """All that is to be said before a run.
 
     :raises Refusal: the manifest does not hold the DaemonSet.
@@ -136,20 +136,22 @@ def judge(wish: Wish, cluster: Cluster) -> Judgement:
     nodes = nodes_of(wish, cluster)
     told = advise(wish, cluster, wanted) if wanted else []
     found = [*_about_install(wish, cluster, wanted), *_about_bpf(cluster, nodes)]
-    found += [_by_advisory(each) for each in told if each.advisory.weight is Weight.REFUSE]
-    found += [Objection("unread", text, refused=False) for text in cluster.unread]
+    found += [
+        _by_advisory(each) for each in told if each.advisory.weight is AdvisorySeverity.REFUSE
+    ]
+    found += [Problem("unread", text, refused=False) for text in cluster.unread]
     found += _unknown_nodes(wish, cluster)
-    standings = []
+    statuses = []
     for node in nodes:
         at = state(node, cluster, wanted.revision if wanted else None)
         problems = [_weighed(each, wish) for each in _about_node(node, at, cluster)]
-        standings.append(Standing(node, at, tuple(problems)))
+        statuses.append(NodeStatus(node, at, tuple(problems)))
         found += problems
     objections = tuple(_weighed(each, wish) for each in found)
-    return Judgement(wanted, former, tuple(standings), tuple(told), objections)
+    return Judgement(wanted, former, tuple(statuses), tuple(told), objections)
 
 
-def _weighed(objection: Objection, wish: Wish) -> Objection:
+def _weighed(objection: Problem, wish: RolloutSpec) -> Problem:
     """What was accepted, or must not keep a rollback, no longer refuses."""
     if not objection.refused or objection.code in _FINAL:
         return objection
@@ -161,11 +163,11 @@ def _weighed(objection: Objection, wish: Wish) -> Objection:
     return objection
 
 
-def _about_install(wish: Wish, cluster: Cluster, wanted: Target | None) -> Iterator[Objection]:
+def _about_install(wish: RolloutSpec, cluster: Cluster, wanted: Target | None) -> Iterator[Problem]:
     where = f"{wish.namespace}/{wish.daemonset}"
     held = cluster.daemonset
     if cluster.install == "operator" or (held is None and cluster.installation):
-        yield Objection(
+        yield Problem(
             "operator_install",
             f"DaemonSet {where} is the Tigera operator's, which allows RollingUpdate only and "
             "takes back every change by hand, so nodes cannot be upgraded one by one from here. "
@@ -175,19 +177,19 @@ def _about_install(wish: Wish, cluster: Cluster, wanted: Target | None) -> Itera
             "behind it",
         )
     if held is None:
-        yield Objection(
+        yield Problem(
             "no_daemonset",
             f"there is no DaemonSet {where}. Say where calico-node is with namespace and "
             "daemonset (kubectl get daemonsets -A -l k8s-app=calico-node)",
         )
     elif not images.has_felix(held.template):
-        yield Objection(
+        yield Problem(
             "no_daemonset",
             f"DaemonSet {where} has no container named {images.CONTAINER}, so it runs no Felix. "
             "Say which one does with namespace and daemonset",
         )
     elif wanted is None:
-        yield Objection(
+        yield Problem(
             "no_former_revision",
             f"DaemonSet {where} has no former revision to go back to: neither its annotation "
             "names one that is still there, nor is an older ControllerRevision left. Give the "
@@ -195,14 +197,14 @@ def _about_install(wish: Wish, cluster: Cluster, wanted: Target | None) -> Itera
         )
 
 
-def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Objection]:
+def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Problem]:
     if cluster.daemonset is None or not images.has_felix(cluster.daemonset.template):
         return
     template = cluster.daemonset.template
     for enabled, names in _enabled(cluster, nodes).items():
         where = f"on {', '.join(names)}"
         if enabled is None:
-            yield Objection(
+            yield Problem(
                 "not_bpf",
                 f"whether Felix runs in eBPF mode {where} is not known: FELIX_BPFENABLED is not "
                 "in the DaemonSet, and no FelixConfiguration could be read. Where it does not, "
@@ -215,7 +217,7 @@ def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Objection]:
                 if "FELIX_BPFENABLED" in images.environment(template)
                 else "bpfEnabled in the FelixConfiguration"
             )
-            yield Objection(
+            yield Problem(
                 "not_bpf",
                 f"Felix does not run in eBPF mode {where}, by {source}: there is no dataplane of "
                 "TC programs to look after. Use a plain rollout there, or leave these nodes out",
@@ -235,11 +237,11 @@ def _enabled(cluster: Cluster, nodes: Sequence[Node]) -> Mapping[bool | None, li
     return by
 
 
-def _unknown_nodes(wish: Wish, cluster: Cluster) -> Iterator[Objection]:
+def _unknown_nodes(wish: RolloutSpec, cluster: Cluster) -> Iterator[Problem]:
     known = {node.name for node in cluster.nodes}
     for name in wish.nodes:
         if name not in known:
-            yield Objection(
+            yield Problem(
                 "node_unknown",
                 f"{name} is in the inventory but is no node of this cluster. Use the names that "
                 "kubectl get nodes shows, or take the host out",
@@ -247,11 +249,11 @@ def _unknown_nodes(wish: Wish, cluster: Cluster) -> Iterator[Objection]:
             )
 
 
-def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Objection]:
+def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
     """What is wrong at one node. What an earlier run left half done is told, not refused."""
     half = at is State.INTERRUPTED
     if not node.ready:
-        yield Objection(
+        yield Problem(
             "node_not_ready",
             f"node {node.name} is not Ready: what could be verified there after a change? See "
             f"kubectl describe node {node.name}, and mend it first",
@@ -260,7 +262,7 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Objection]:
         )
     pod = cluster.pod_on(node.name)
     if pod is None:
-        yield Objection(
+        yield Problem(
             "no_pod",
             f"node {node.name} has no pod of the DaemonSet: it is not selected (nodeSelector, "
             "taints), or the pod is not made yet. Leave the node out, or mend that first",
@@ -268,7 +270,7 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Objection]:
             refused=not half,
         )
     elif not pod.ready and not half:
-        yield Objection(
+        yield Problem(
             "pod_not_ready",
             f"pod {pod.name} on node {node.name} is not Ready now: what is out of parity there "
             "is repaired before anything else; for the rest see its log",
@@ -276,7 +278,7 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Objection]:
             refused=False,
         )
     if node.unschedulable and node.cordoned_by is None:
-        yield Objection(
+        yield Problem(
             "node_cordoned_by_another",
             f"node {node.name} was cordoned by someone else: it is drained and upgraded like any "
             "other, and LEFT CORDONED afterwards",
@@ -285,10 +287,10 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Objection]:
         )
     if at is not State.DONE:
         for text in cluster.budgets.get(node.name, ()):
-            yield Objection("budget_never_met", f"node {node.name}: {text}", node.name)
+            yield Problem("budget_never_met", f"node {node.name}: {text}", node.name)
 
 
-def advise(wish: Wish, cluster: Cluster, wanted: Target) -> list[Told]:
+def advise(wish: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedAdvisory]:
     """The advisories for the ways of all nodes, since a template is every node's: gravest first."""
     found: dict[str, tuple[Advisory, list[str]]] = {}
     for node, path in _paths(cluster, wanted):
@@ -297,10 +299,10 @@ def advise(wish: Wish, cluster: Cluster, wanted: Target) -> list[Told]:
             graver = advisories.gravest_first((known, each))[0]
             found[each.code] = (graver, [*names, *([node] if node else [])])
     ordered = advisories.gravest_first([advisory for advisory, _names in found.values()])
-    return [Told(each, tuple(found[each.code][1])) for each in ordered]
+    return [MatchedAdvisory(each, tuple(found[each.code][1])) for each in ordered]
 
 
-def _selected(wish: Wish, path: Path, wanted: Target) -> list[Advisory]:
+def _selected(wish: RolloutSpec, path: UpgradePath, wanted: Target) -> list[Advisory]:
     if wanted.release is None:
         shown = wanted.version or " ".join(wanted.images.values())
         return [advisories.unknown_version(shown)]
@@ -310,7 +312,7 @@ def _selected(wish: Wish, path: Path, wanted: Target) -> list[Advisory]:
     return [each for each in chosen if not each.another_minor]
 
 
-def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, Path]]:
+def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, UpgradePath]]:
     """Each node's way; the DaemonSet's own where it has no pod at all."""
     by_name = {node.name: node for node in cluster.nodes}
     placed = [pod for pod in cluster.pods if pod.node in by_name]
@@ -318,7 +320,7 @@ def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, Path]
         node = by_name[pod.node]
         yield (
             node.name,
-            Path(
+            UpgradePath(
                 parse(pod.version or ""),
                 wanted.release,
                 parse_kernel(node.kernel),
@@ -328,16 +330,16 @@ def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, Path]
         )
     if not placed and cluster.daemonset:
         present = images.version(cluster.daemonset.template)
-        yield None, Path(parse(present or ""), wanted.release, None, cluster.encapsulation)
+        yield None, UpgradePath(parse(present or ""), wanted.release, None, cluster.encapsulation)
 
 
-def _by_advisory(told: Told) -> Objection:
+def _by_advisory(told: MatchedAdvisory) -> Problem:
     advisory = told.advisory
     if advisory.code == "unknown_version":
-        return Objection("unknown_version", str(advisory))
+        return Problem("unknown_version", str(advisory))
     where = f" (nodes {', '.join(told.nodes)})" if told.nodes else ""
     text = (
         f"{advisory}{where}. To go that way all the same, put {advisory.code} into overrides; "
         "nothing was changed"
     )
-    return Objection("known_bad_path", text, advisory=advisory.code)
+    return Problem("known_bad_path", text, advisory=advisory.code)

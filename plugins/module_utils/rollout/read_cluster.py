@@ -24,7 +24,7 @@ from .cluster import (
     Node,
     Pod,
     Revision,
-    Wish,
+    RolloutSpec,
 )
 from .permissions import Permission, needed
 
@@ -39,7 +39,7 @@ _ABSENT, _CLOSED = 404, 403
 _VXLAN_OR_IPIP = ("Always", "CrossSubnet")
 
 
-def missing_permissions(kube: Kube, wish: Wish) -> list[Permission]:
+def missing_permissions(kube: Kube, wish: RolloutSpec) -> list[Permission]:
     """Which of the permissions that a run needs the API does not give."""
     asked = needed(wish.namespace, wish.lease_namespace)
     return [each for each in asked if not _allowed(kube, each)]
@@ -50,7 +50,7 @@ def _allowed(kube: Kube, permission: Permission) -> bool:
     return bool((answer.get("status") or {}).get("allowed"))
 
 
-def read_cluster(kube: Kube, wish: Wish) -> Cluster:
+def read_cluster(kube: Kube, wish: RolloutSpec) -> Cluster:
     """What a preflight judges; what may be absent or closed is said in ``unread``."""
     unread: list[str] = []
     apps = f"/apis/apps/v1/namespaces/{wish.namespace}"

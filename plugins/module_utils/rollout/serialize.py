@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..calico import images
-from ..calico.advisories import Advisory, Path, Weight
+from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
 from ..calico.versions import felix_era, parse
 from ..errors import Refusal
-from .cluster import UPDATE_STRATEGY, Cluster, DaemonSet, Revision, State, Target, Wish
+from .cluster import UPDATE_STRATEGY, Cluster, DaemonSet, Revision, RolloutSpec, State, Target
 from .permissions import Permission
-from .preflight import Judgement, Objection, Standing, Told, not_permitted
+from .preflight import Judgement, MatchedAdvisory, NodeStatus, Problem, not_permitted
 
 Result = dict[str, Any]
 
@@ -33,12 +33,12 @@ def advisory(each: Advisory, accepted: Iterable[str] = ()) -> Result:
     }
 
 
-def advised(path: Path, chosen: Sequence[Advisory]) -> Result:
+def advised(path: UpgradePath, chosen: Sequence[Advisory]) -> Result:
     """What calico_advisory_info returns."""
-    worst = min((list(Weight).index(each.weight) for each in chosen), default=None)
+    worst = min((list(AdvisorySeverity).index(each.weight) for each in chosen), default=None)
     return {
         "advisories": [advisory(each) for each in chosen],
-        "severity": "none" if worst is None else list(Weight)[worst].value,
+        "severity": "none" if worst is None else list(AdvisorySeverity)[worst].value,
         "from_era": felix_era(path.origin),
         "to_era": felix_era(path.target),
         "attach_type": path.attach_type,
@@ -48,13 +48,13 @@ def advised(path: Path, chosen: Sequence[Advisory]) -> Result:
 def forbidden(missing: Sequence[Permission]) -> Result:
     """Of a cluster that may not even be looked at."""
     nothing = Judgement(None, None, (), (), tuple(not_permitted(missing)))
-    return preflight(nothing, Cluster(None), Wish(), 0, missing)
+    return preflight(nothing, Cluster(None), RolloutSpec(), 0, missing)
 
 
 def preflight(
     judged: Judgement,
     cluster: Cluster,
-    wish: Wish,
+    wish: RolloutSpec,
     node_duration: int,
     missing: Sequence[Permission] = (),
 ) -> Result:
@@ -81,12 +81,12 @@ def preflight(
     }
 
 
-def _accepted(told: Told, wish: Wish) -> set[str]:
-    general = told.advisory.weight is Weight.REFUSE and "known_bad_path" in wish.overrides
+def _accepted(told: MatchedAdvisory, wish: RolloutSpec) -> set[str]:
+    general = told.advisory.weight is AdvisorySeverity.REFUSE and "known_bad_path" in wish.overrides
     return {told.advisory.code} if general else set(wish.overrides)
 
 
-def _objection(each: Objection) -> Result:
+def _objection(each: Problem) -> Result:
     return {
         "code": each.code,
         "node": each.node,
@@ -144,7 +144,7 @@ def _revision(held: Revision | None) -> str | None:
     return held.name if held else None
 
 
-def _node(standing: Standing, cluster: Cluster) -> Result:
+def _node(standing: NodeStatus, cluster: Cluster) -> Result:
     node, pod = standing.node, cluster.pod_on(standing.node.name)
     version = pod.version if pod else None
     return {

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import report
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import summarize
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import document
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.report_page import page
 from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (
@@ -144,7 +144,7 @@ EVERY = [large, failed, running, trial, bare, evil]
 
 
 def page_of(rollout: Rollout) -> str:
-    return page(report(rollout.events, rollout.run, rollout.check, (3,)))
+    return page(summarize(rollout.events, rollout.run, rollout.check, (3,)))
 
 
 @pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
@@ -248,7 +248,7 @@ def test_a_report_costs_no_more_than_its_nodes() -> None:
     def seconds(size: int) -> float:
         events = large(size).events
         begin = time.process_time()
-        made = report(events, RUN)
+        made = summarize(events, RUN)
         assert document(made)
         assert page(made)
         return time.process_time() - begin

@@ -10,8 +10,8 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.advisories import (
     ADVISORIES,
     CODES,
-    Path,
-    Weight,
+    AdvisorySeverity,
+    UpgradePath,
     select,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.versions import parse
@@ -25,16 +25,18 @@ def path(
     kernel: tuple[int, int] | None = OLD,
     encapsulation: str | None = "none",
     attach_type: str | None = "tc",
-) -> Path:
-    return Path(parse(origin), parse(target), kernel, encapsulation, attach_type)
+) -> UpgradePath:
+    return UpgradePath(parse(origin), parse(target), kernel, encapsulation, attach_type)
 
 
-def codes(asked: Path, *weights: Weight) -> set[str]:
-    return {each.code for each in select(asked) if each.weight in (weights or tuple(Weight))}
+def codes(asked: UpgradePath, *weights: AdvisorySeverity) -> set[str]:
+    return {
+        each.code for each in select(asked) if each.weight in (weights or tuple(AdvisorySeverity))
+    }
 
 
-def refused(asked: Path) -> set[str]:
-    return codes(asked, Weight.REFUSE)
+def refused(asked: UpgradePath) -> set[str]:
+    return codes(asked, AdvisorySeverity.REFUSE)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +106,11 @@ def test_the_way_out_of_it_is_free(target: str) -> None:
 @pytest.mark.parametrize("target", ["v3.33.0", "v3.23.5", "latest", "v3.31.0-rc1"])
 def test_an_unknown_target_is_refused_and_nothing_else_is_said(target: str) -> None:
     (only,) = select(path("v3.30.7", target))
-    assert (only.code, only.weight) == ("unknown_version", Weight.REFUSE)
+    assert (only.code, only.weight) == ("unknown_version", AdvisorySeverity.REFUSE)
 
 
 def test_an_unknown_origin_is_told() -> None:
-    assert "unknown_origin" in codes(path("latest", "v3.31.7"), Weight.WARN)
+    assert "unknown_origin" in codes(path("latest", "v3.31.7"), AdvisorySeverity.WARN)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_an_unknown_origin_is_told() -> None:
     ],
 )
 def test_what_becomes_of_parity(target: str, created: bool, persists: bool) -> None:
-    found = codes(path("v3.28.1", target), Weight.WARN)
+    found = codes(path("v3.28.1", target), AdvisorySeverity.WARN)
     assert ("parity_created" in found, "parity_persists" in found) == (created, persists)
 
 
@@ -154,8 +156,8 @@ def test_only_another_minor_release_needs_its_manifest() -> None:
 
 def test_the_gravest_comes_first_and_each_says_what_to_do() -> None:
     weights = [each.weight for each in select(path("v3.31.7", "v3.29.3", NEW, "vxlan", "tcx"))]
-    assert weights == sorted(weights, key=list(Weight).index)
-    assert weights[0] is Weight.REFUSE
+    assert weights == sorted(weights, key=list(AdvisorySeverity).index)
+    assert weights[0] is AdvisorySeverity.REFUSE
     assert len(CODES) == len(ADVISORIES) + 2
     for each in ADVISORIES:
         assert each.text.endswith("."), each.code

@@ -27,8 +27,8 @@ PROGRAM = {name: option.get("default") for name, option in argspec.PROGRAM.items
 @pytest.mark.parametrize(
     ("era", "attach_type", "policy"),
     [
-        ("auto", "auto", Policy(Era.B, None, spare=(Era.C, Era.D))),
-        ("auto", "tcx", Policy(Era.B, AttachType.TCX, spare=(Era.C, Era.D))),
+        ("auto", "auto", Policy(Era.B, None, also_safe_for=(Era.C, Era.D))),
+        ("auto", "tcx", Policy(Era.B, AttachType.TCX, also_safe_for=(Era.C, Era.D))),
         ("B", "auto", Policy(Era.B)),
         ("C", "tc", Policy(Era.C, AttachType.TC)),
         ("D", "auto", Policy(Era.D)),

@@ -15,8 +15,8 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import attach
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.attach import (
     Change,
-    Hooks,
     Place,
+    ProgramAttacher,
     after_change,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
@@ -81,9 +81,9 @@ def program(number: int = 70, tag: str = "cc", name: str = "mine", **other: Any)
     return Program(5, info, other.get("is_running", False))
 
 
-def hooks(held: Attachments, qdisc: Qdisc = Qdisc.CLSACT) -> tuple[Hooks, Socket]:
+def hooks(held: Attachments, qdisc: Qdisc = Qdisc.CLSACT) -> tuple[ProgramAttacher, Socket]:
     socket = Socket()
-    return Hooks(socket, endpoint(held, (), qdisc)), socket
+    return ProgramAttacher(socket, endpoint(held, (), qdisc)), socket
 
 
 def done(change: Change, socket: Socket) -> list[str]:

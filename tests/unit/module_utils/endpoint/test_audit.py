@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    Audit,
+    AuditOptions,
     Mode,
-    Order,
-    Survey,
-    survey,
+    audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
@@ -55,18 +55,18 @@ def run(
     mode: Mode = Mode.AUDIT,
     while_settling: Callable[[], object] = lambda: None,
     **options: Any,
-) -> Survey:
-    order = Order(**{"interfaces": ("cali*",), "mode": mode, **options})
+) -> Audit:
+    order = AuditOptions(**{"interfaces": ("cali*",), "mode": mode, **options})
     reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
 
     def sleep(_unused: float) -> None:
         while_settling()
 
-    return survey(order, kernel, reader, sleep)
+    return audit(order, kernel, reader, sleep)
 
 
-def verdicts(surveyed: Survey) -> dict[str, Verdict]:
-    return {o.before.interface: o.verdict for o in surveyed.outcomes}
+def verdicts(audited: Audit) -> dict[str, Verdict]:
+    return {o.before.interface: o.verdict for o in audited.outcomes}
 
 
 # --- which endpoints ------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _undisturbed(state: Endpoint, mode: Mode) -> tuple[tuple[Plan, object], int]
     kernel.put(state)
     with pytest.MonkeyPatch.context() as patch:
         kernel.patch(patch)
-        o = run(kernel, mode, policy=Policy(spare=()), managed=True).outcomes[0]
+        o = run(kernel, mode, policy=Policy(also_safe_for=()), managed=True).outcomes[0]
     assert o.after is not None
     assert o.left is not None
     end = [[a._replace(loaded_at=0) for a in hook] for hook in (o.after.ingress, o.after.egress)]

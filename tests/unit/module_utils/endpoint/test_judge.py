@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import keeper
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import survivor
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
@@ -36,7 +36,7 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
 )
 
 B, C, D = (Policy(era) for era in Era)
-AUTO = Policy(Era.B, spare=(Era.C, Era.D))
+AUTO = Policy(Era.B, also_safe_for=(Era.C, Era.D))
 TC, TCX = (Policy(attach_type=attach_type) for attach_type in AttachType)
 EGRESS_1 = at(1, program=20)
 LEGACY = "calico_from_wor:[20]"
@@ -459,9 +459,9 @@ def test_an_unknown_era_is_asked_for_where_it_matters() -> None:
 def test_which_of_several_stays() -> None:
     newest = ours(1, 20, loaded_at=9)
     older = ours(2, 21, loaded_at=3)
-    assert keeper((older, newest)) == newest
-    assert keeper((ours(2, 21), ours(1, 20))).program_id == 21  # load times unknown
-    assert keeper((ours(2, 20), ours(1, 20))).handle == 2  # the first, which packets meet
+    assert survivor((older, newest)) == newest
+    assert survivor((ours(2, 21), ours(1, 20))).program_id == 21  # load times unknown
+    assert survivor((ours(2, 20), ours(1, 20))).handle == 2  # the first, which packets meet
     as_felix_does_not = ours(3, 22, loaded_at=99, direct_action=False)
-    assert keeper((as_felix_does_not, newest)) == newest
-    assert keeper((newest._replace(name=LEGACY), older)) == older
+    assert survivor((as_felix_does_not, newest)) == newest
+    assert survivor((newest._replace(name=LEGACY), older)) == older

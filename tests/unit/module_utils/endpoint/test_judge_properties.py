@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import (
     attach_type_of,
-    keeper,
+    survivor,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import outlook
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import predict
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_step
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Action,
@@ -45,7 +45,7 @@ policies = st.builds(
     Policy,
     era=st.sampled_from(Era),
     attach_type=st.sampled_from((None, None, AttachType.TC, AttachType.TCX)),
-    spare=st.sampled_from(((), (), (Era.C, Era.D))),
+    also_safe_for=st.sampled_from(((), (), (Era.C, Era.D))),
 )
 #: In parity, but Felix 3.31 does not find its own at egress, and there is no priority below 32768.
 BY_HAND = endpoint((ours(priority=32768),), (ours(1, 20, priority=32768, name="allow.o:[tc]"),))
@@ -73,7 +73,7 @@ def before_our_program(attachments: Attachments) -> Attachments | None:
     running = [a for a in attachments if a.ours and a.runs and a.attach_type is AttachType.TC]
     if not running:
         return None
-    stays = keeper(tuple(running))
+    stays = survivor(tuple(running))
     return strangers(attachments[: attachments.index(stays)])
 
 
@@ -86,7 +86,7 @@ def test_every_judgement(state: Endpoint, policy: Policy) -> None:
     judged = judge.judge(state, policy)
     assert judge.judge(state, policy) == judged
     if attach_type_of(state, policy) is AttachType.TC:  # the eras know no TCX
-        assert judged.outlook is outlook(state, policy.era)[0]
+        assert judged.outlook is predict(state, policy.era)[0]
     _no_finding_no_fault(judged, state, policy)
     if not judged.plan:
         assert not any(f.repairable for f in judged.findings)
@@ -141,7 +141,7 @@ def _mends_what_it_says(judged: Judgement, end: Endpoint, policy: Policy) -> Non
 
 def _helps_felix(judged: Judgement, before: Endpoint, end: Endpoint, policy: Policy) -> None:
     if any(s.action is not Action.UNPIN for s in judged.plan):
-        assert outlook(end, policy.era)[0] is Outlook.OK
+        assert predict(end, policy.era)[0] is Outlook.OK
     order = (Outlook.OK, Outlook.HEALS, Outlook.STUCK)
-    for era in policy.spare:
-        assert order.index(outlook(end, era)[0]) <= order.index(outlook(before, era)[0])
+    for era in policy.also_safe_for:
+        assert order.index(predict(end, era)[0]) <= order.index(predict(before, era)[0])

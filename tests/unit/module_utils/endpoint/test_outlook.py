@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import (
     FelixError,
     felix_pass,
-    outlook,
+    predict,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
@@ -46,7 +46,7 @@ def test_all_64_pairs_of_handles() -> None:
     """22 ok, 10 heal, 32 stuck: counted on the kernel with libbpf and tc."""
     counted: Counter[Outlook] = Counter()
     for ingress, egress in product(SUBSETS, SUBSETS):
-        seen, message = outlook(endpoint(at(*ingress), at(*egress, program=20)), Era.B)
+        seen, message = predict(endpoint(at(*ingress), at(*egress, program=20)), Era.B)
         i, e = lowest_free(ingress), lowest_free(egress)
         assert seen is (OK if i == e else STUCK if 1 in (i, e) else HEALS), (ingress, egress)
         assert (message is None) is (seen is not STUCK)
@@ -77,14 +77,14 @@ def compared(ingress: str, egress: str) -> str:
 )
 def test_field_reports(handles: tuple[int, int], era: Era, message: str) -> None:
     reported = endpoint(at(handles[0]), at(handles[1], program=20))
-    assert outlook(reported, era) == (STUCK, message)
+    assert predict(reported, era) == (STUCK, message)
 
 
 def test_the_message_names_the_endpoint() -> None:
     """The outlook is worked out once for all endpoints of one shape."""
     one = endpoint(at(1), at(2))
     for name in ("calia", "calib"):
-        message = outlook(replace(one, interface=name), Era.B)[1]
+        message = predict(replace(one, interface=name), Era.B)[1]
         assert message is not None
         assert message.endswith(f'name="{name}"')
 
@@ -131,16 +131,16 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
 )
 def test_states(state: Endpoint, expected: str) -> None:
     """Each state under the eras B, C and D: ok, heals or stuck."""
-    seen = [outlook(state, era) for era in (Era.B, Era.C, Era.D)]
+    seen = [predict(state, era) for era in (Era.B, Era.C, Era.D)]
     assert "".join(s[0].name[0] for s in seen) == expected
 
 
 def test_what_felix_says_where_it_cannot_attach() -> None:
     wrong = endpoint(at(1), (ours(1, protocol=0x0800),))
-    assert outlook(wrong, Era.B) == (STUCK, ATTACH_FAILED)
+    assert predict(wrong, Era.B) == (STUCK, ATTACH_FAILED)
     taken = endpoint(at(1), (), Qdisc.INGRESS)
     message = f'{FAILED}creating qdisc file exists name="cali0123456789a"'
-    assert outlook(taken, Era.B) == (STUCK, message)
+    assert predict(taken, Era.B) == (STUCK, message)
 
 
 def test_in_another_chain_felix_deletes_its_own_new_filter() -> None:
@@ -149,7 +149,7 @@ def test_in_another_chain_felix_deletes_its_own_new_filter() -> None:
     left, slot = felix_pass((aside,), Era.B, Hook.INGRESS)
     assert left == (aside,)
     assert slot == (49152, 1)
-    assert outlook(endpoint((aside,), (aside,)), Era.B) == (OK, None)
+    assert predict(endpoint((aside,), (aside,)), Era.B) == (OK, None)
 
 
 def test_a_delete_that_finds_nothing_is_an_error() -> None:
@@ -160,7 +160,7 @@ def test_a_delete_that_finds_nothing_is_an_error() -> None:
     assert "filter del dev {interface} egress pref 49152 handle 0x2 bpf]: rc=2" in str(failed.value)
     assert "Specified filter handle not found" in str(failed.value)
     assert [f.chain for f in failed.value.filters] == [5, 0]
-    message = outlook(endpoint((aside,), at(1)), Era.B)[1] or ""
+    message = predict(endpoint((aside,), at(1)), Era.B)[1] or ""
     assert "dev cali0123456789a ingress" in message
 
 
@@ -174,4 +174,4 @@ def test_era_d_knows_its_filters_by_their_own_name_only() -> None:
 def test_tcx_programs_are_none_of_these_eras_business() -> None:
     mixed = endpoint((tcx(1), *at(1)), at(1))
     assert mixed.ingress[0].attach_type is AttachType.TCX
-    assert outlook(mixed, Era.B) == (OK, None)
+    assert predict(mixed, Era.B) == (OK, None)

@@ -20,9 +20,9 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditOptions,
     Mode,
-    Order,
-    survey,
+    audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
@@ -216,7 +216,7 @@ def finish(steps: Iterator[object]) -> None:
 
 @every_felix
 def test_repaired_is_said_only_of_what_stays_so(era: Era) -> None:
-    """One pass of Felix's, each of its steps at any point of the survey or after it.
+    """One pass of Felix's, each of its steps at any point of the audit or after it.
 
     Felix deletes by priority and handle what it listed before. If the repair frees a handle in
     between, the kernel gives it to Felix's new filter, which Felix then deletes itself. Nobody can
@@ -234,8 +234,8 @@ def test_repaired_is_said_only_of_what_stays_so(era: Era) -> None:
             if kernel.writes:
                 finish(steps)
 
-        order = Order(("cali*",), policy=POLICY, mode=Mode.REPAIR)
-        outcome = survey(order, kernel, reader_of(kernel), sleep).outcomes[0]
+        order = AuditOptions(("cali*",), policy=POLICY, mode=Mode.REPAIR)
+        outcome = audit(order, kernel, reader_of(kernel), sleep).outcomes[0]
         finish(steps)
         now = judge(kernel.endpoints[INTERFACE], POLICY)
         if outcome.verdict is Verdict.REPAIRED and now.drifted:

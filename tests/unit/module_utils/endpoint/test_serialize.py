@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import serialize
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import Survey
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import Audit
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
@@ -126,9 +126,9 @@ def test_only_what_drifted_or_changed_is_listed() -> None:
         repaired(replace(MISMATCH, interface="calia")),
         VANISHED,
     )
-    shown = serialize.survey(Survey(outcomes), verbose=False, with_diff=False)
+    shown = serialize.audit_to_dict(Audit(outcomes), verbose=False, with_diff=False)
     assert [e["interface"] for e in shown["endpoints"]] == ["calia", "calib", "gone"]
-    everything = serialize.survey(Survey(outcomes), verbose=True, with_diff=False)
+    everything = serialize.audit_to_dict(Audit(outcomes), verbose=True, with_diff=False)
     assert len(everything["endpoints"]) == 5
     assert everything["summary"] == shown["summary"]
 
@@ -151,13 +151,15 @@ def test_the_summary_counts_every_endpoint_and_finding() -> None:
 
 def test_changed_says_whether_steps_were_done() -> None:
     drifted, mended = seen(MISMATCH, Verdict.DRIFTED), repaired(MISMATCH)
-    audit = serialize.survey(Survey((drifted,)), verbose=False, with_diff=True)
+    audit = serialize.audit_to_dict(Audit((drifted,)), verbose=False, with_diff=True)
     assert not audit["changed"]
     assert "diff" not in audit
-    run = serialize.survey(Survey((drifted, mended), {"tcx": "why"}), verbose=False, with_diff=True)
+    run = serialize.audit_to_dict(
+        Audit((drifted, mended), {"tcx": "why"}), verbose=False, with_diff=True
+    )
     assert run["changed"]
     assert run["unread"] == {"tcx": "why"}
-    quiet = serialize.survey(Survey((mended,)), verbose=False, with_diff=False)
+    quiet = serialize.audit_to_dict(Audit((mended,)), verbose=False, with_diff=False)
     assert "diff" not in quiet
 
 
@@ -187,7 +189,7 @@ def test_odd_attachments_read_well() -> None:
 
 def test_everything_is_plain_json() -> None:
     outcomes = (seen(MISMATCH, Verdict.DRIFTED), repaired(MISMATCH), VANISHED)
-    shown = serialize.survey(Survey(outcomes), verbose=True, with_diff=True)
+    shown = serialize.audit_to_dict(Audit(outcomes), verbose=True, with_diff=True)
     assert json.loads(json.dumps(shown)) == shown
     plain = {dict, list, str, int, bool, type(None)}
 

@@ -17,7 +17,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summar
     RunVerdict,
     State,
     Stop,
-    report,
+    summarize,
 )
 from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (
     NEW,
@@ -31,7 +31,7 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (
 
 
 def of(rollout: Rollout) -> Report:
-    return report(rollout.events, rollout.run, rollout.check)
+    return summarize(rollout.events, rollout.run, rollout.check)
 
 
 def states(made: Report) -> dict[str, str]:
@@ -82,7 +82,7 @@ def test_every_cut_of_a_journal_is_told_as_not_ended(rollout: Rollout) -> None:
     for node in ("w1", "w2", "w3"):
         rollout.node(node)
     for cut in range(1, len(rollout.events) + 1):
-        made = report(rollout.events[:cut], RUN)
+        made = summarize(rollout.events[:cut], RUN)
         last = rollout.events[cut - 1]
         assert made.verdict is RunVerdict.RUNNING
         assert (made.ended, made.last_event_at) == ("", last.at)
@@ -241,11 +241,11 @@ def test_a_run_with_the_same_journal_tells_of_the_one_before() -> None:
     check.begin("w1")
     again.begin("w1")
     events = [*cut.events, *check.events, *again.events]
-    (earlier,) = report(events, "second").earlier
+    (earlier,) = summarize(events, "second").earlier
     assert (earlier.run, earlier.verdict) == ("first", RunVerdict.INTERRUPTED)
     assert earlier.stop == Stop(cut.events[-1].at, "w1", "drain", "")
-    assert report(events, "first").earlier == ()
-    assert report(events, "first").verdict is RunVerdict.RUNNING
+    assert summarize(events, "first").earlier == ()
+    assert summarize(events, "first").verdict is RunVerdict.RUNNING
 
 
 def test_interrupted_as_another_says_it(rollout: Rollout) -> None:
@@ -264,8 +264,8 @@ def test_check_mode_is_a_run_of_its_own(rollout: Rollout) -> None:
     trial.phase("w1", "drain", result=result_of("drain"))
     trial.say("finished")
     events = [*rollout.events, *trial.events]
-    assert report(events, RUN).nodes[0].phases == ()
-    made = report(events, RUN, check=True)
+    assert summarize(events, RUN).nodes[0].phases == ()
+    made = summarize(events, RUN, check=True)
     assert made.check
     assert not made.nodes[0].cordoned
     assert not any("ordoned" in step for step in next_steps(made))
@@ -320,19 +320,19 @@ def test_nodes_that_were_not_named_come_by_position() -> None:
 
 
 def test_a_torn_journal_is_told(rollout: Rollout) -> None:
-    made = report(rollout.events, RUN, unreadable=(3, 9))
+    made = summarize(rollout.events, RUN, unreadable=(3, 9))
     assert made.unreadable == (3, 9)
     assert any(step.startswith("Line 3, 9 of the journal") for step in next_steps(made))
 
 
 def test_a_run_without_events_has_no_report(rollout: Rollout) -> None:
     with pytest.raises(ValueError, match="no event of the run 'other'"):
-        report(rollout.events, "other")
+        summarize(rollout.events, "other")
 
 
 def test_a_clock_put_back_harms_nothing(rollout: Rollout) -> None:
     rollout.say("begun", "w1", "drain")
     early = replace(rollout.events[-1], at="2026-11-23T21:00:00.000Z")
     rollout.say("done", "w1", "drain")
-    made = report([*rollout.events[:-1], replace(early, status=rollout.events[-1].status)], RUN)
+    made = summarize([*rollout.events[:-1], replace(early, status=rollout.events[-1].status)], RUN)
     assert (made.seconds, made.nodes[0].phases[0].seconds) == (0.0, 0.0)

@@ -20,8 +20,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.clust
     Node,
     Pod,
     Revision,
+    RolloutSpec,
     State,
-    Wish,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.permissions import (
     Permission,
@@ -90,8 +90,8 @@ def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
     )
 
 
-WISH = Wish(version=NEW)
-BACK = Wish(mode=Mode.ROLLBACK)
+WISH = RolloutSpec(version=NEW)
+BACK = RolloutSpec(mode=Mode.ROLLBACK)
 
 
 def refused(judged: Judgement) -> list[tuple[str, str | None]]:
@@ -245,17 +245,19 @@ def test_a_budget_that_can_never_be_met() -> None:
 
 @pytest.mark.parametrize("version", ["latest", "v3.33.0", "v3.31.0-rc1"])
 def test_an_unknown_version(version: str) -> None:
-    judged = judge(Wish(version=version), cluster("a"))
+    judged = judge(RolloutSpec(version=version), cluster("a"))
     assert refused(judged) == [("unknown_version", None)]
     assert version in judged.refusals[0].message
-    accepted = judge(Wish(version=version, overrides=frozenset({"unknown_version"})), cluster("a"))
+    accepted = judge(
+        RolloutSpec(version=version, overrides=frozenset({"unknown_version"})), cluster("a")
+    )
     assert refused(accepted) == []
     assert accepted.cautions[0].message.startswith("accepted by overrides: ")
 
 
 @pytest.mark.parametrize("accepted", ["heartbeat_churn", "known_bad_path"])
 def test_a_bad_way_is_refused_by_its_advisory(accepted: str) -> None:
-    wish = Wish(version="v3.29.3")
+    wish = RolloutSpec(version="v3.29.3")
     assert refused(judge(wish, cluster("a"))) == [("known_bad_path", "heartbeat_churn")]
     judged = judge(replace(wish, overrides=frozenset({accepted})), cluster("a"))
     assert refused(judged) == []
@@ -263,7 +265,7 @@ def test_a_bad_way_is_refused_by_its_advisory(accepted: str) -> None:
 
 
 def test_an_override_accepts_nothing_else() -> None:
-    wish = Wish(version="v3.29.3", overrides=frozenset({"ctlb_kernel"}))
+    wish = RolloutSpec(version="v3.29.3", overrides=frozenset({"ctlb_kernel"}))
     seen = cluster("a", nodes=(Node("a", kernel="6.12.1"),))
     assert refused(judge(wish, seen)) == [("known_bad_path", "heartbeat_churn")]
 
@@ -285,7 +287,7 @@ def test_every_code_that_may_be_accepted_is_known() -> None:
 
 def test_an_advisory_names_the_nodes_it_is_about() -> None:
     nodes = (Node("a", kernel="6.12.57+deb13-amd64"), Node("b", kernel="6.1.0"))
-    judged = judge(Wish(version="v3.29.6"), cluster("a", "b", nodes=nodes))
+    judged = judge(RolloutSpec(version="v3.29.6"), cluster("a", "b", nodes=nodes))
     told = {each.advisory.code: each.nodes for each in judged.advisories}
     assert told["ctlb_kernel"] == ("a",)
     assert told["parity_persists"] == ("a", "b")
@@ -310,15 +312,15 @@ def test_no_downgrade_away_from_tcx(
     nodes = (Node("a", kernel=kernel),)
     seen = cluster("a", version="v3.31.7", daemonset=held, felix=felix, nodes=nodes)
     expected = [("known_bad_path", "tcx_downgrade")] if refuses else []
-    assert refused(judge(Wish(version="v3.30.7"), seen)) == expected
+    assert refused(judge(RolloutSpec(version="v3.30.7"), seen)) == expected
 
 
 def test_vxlan_is_refused_and_the_way_round_is_not() -> None:
     seen = cluster("a", version="v3.30.4", encapsulation="vxlan")
-    assert refused(judge(Wish(version="v3.31.7"), seen)) == [
+    assert refused(judge(RolloutSpec(version="v3.31.7"), seen)) == [
         ("known_bad_path", "vxlan_mixed_releases")
     ]
-    assert refused(judge(Wish(version="v3.30.7"), seen)) == []
+    assert refused(judge(RolloutSpec(version="v3.30.7"), seen)) == []
 
 
 # --- going on -------------------------------------------------------------------------------------
@@ -364,11 +366,11 @@ def test_done_is_verified_and_open_again(changes: dict[str, Any]) -> None:
 
 def test_a_new_upgrade_goes_back_to_where_it_began_not_to_an_older_note() -> None:
     everywhere = upgraded("a", "b", "c")
-    judged = judge(Wish(version="v3.30.7"), everywhere)
+    judged = judge(RolloutSpec(version="v3.30.7"), everywhere)
     assert judged.former is not None
     assert judged.former.name == f"calico-node-{NEW}"
     # While a node is still at the noted one, that run is not over.
-    judged = judge(Wish(version="v3.30.7"), upgraded("a", "b"))
+    judged = judge(RolloutSpec(version="v3.30.7"), upgraded("a", "b"))
     assert judged.former is not None
     assert judged.former.name == f"calico-node-{OLD}"
 
@@ -384,7 +386,7 @@ def manifest(held: dict[str, Any], name: str = "calico-node", **metadata: str) -
 def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
     listed = {"kind": "List", "items": [manifest(bpf(NEW), namespace="kube-system")]}
     objects: list[Any] = [{"kind": "ConfigMap", "metadata": {"name": "calico-config"}}, listed]
-    judged = judge(Wish(manifest=objects), cluster("a"))
+    judged = judge(RolloutSpec(manifest=objects), cluster("a"))
     assert refused(judged) == []
     assert judged.target is not None
     assert judged.target.version == NEW
@@ -393,11 +395,11 @@ def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
 
 
 def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
-    wish = Wish(manifest=[manifest(bpf(NEW, FELIX_LOGSEVERITYSCREEN="Info"))])
+    wish = RolloutSpec(manifest=[manifest(bpf(NEW, FELIX_LOGSEVERITYSCREEN="Info"))])
     judged = judge(wish, upgraded("a", "b", "c"))
     assert judged.target is not None
     assert judged.target.revision is None
-    same = judge(Wish(manifest=[manifest(bpf(NEW))]), upgraded("a", "b", "c"))
+    same = judge(RolloutSpec(manifest=[manifest(bpf(NEW))]), upgraded("a", "b", "c"))
     assert set(states(same).values()) == {State.DONE}
 
 
@@ -413,13 +415,13 @@ def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
 )
 def test_a_manifest_without_it_is_bad_input(objects: list[Any], said: str) -> None:
     with pytest.raises(Refusal, match=said):
-        judge(Wish(manifest=objects), cluster("a"))
+        judge(RolloutSpec(manifest=objects), cluster("a"))
 
 
 def test_a_digest_alone_is_an_unknown_version() -> None:
     pinned = bpf(NEW)
     pinned["spec"]["containers"][0]["image"] = "calico/node@sha256:0a"
-    judged = judge(Wish(manifest=[manifest(pinned)]), cluster("a"))
+    judged = judge(RolloutSpec(manifest=[manifest(pinned)]), cluster("a"))
     assert refused(judged) == [("unknown_version", None)]
     assert "calico/node@sha256:0a" in judged.refusals[0].message
 
@@ -515,7 +517,7 @@ def test_what_is_left_is_estimated_and_versions_are_counted() -> None:
 
 
 def test_an_advisory_says_whether_it_is_accepted() -> None:
-    wish = Wish(version="v3.29.3", overrides=frozenset({"known_bad_path"}))
+    wish = RolloutSpec(version="v3.29.3", overrides=frozenset({"known_bad_path"}))
     seen = cluster("a")
     told = preflight(judge(wish, seen), seen, wish, 0)["advisories"]
     assert {each["code"] for each in told if each["accepted"]} == {"heartbeat_churn"}

@@ -12,12 +12,12 @@ from functools import partial
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditOptions,
     Mode,
-    Order,
-    survey,
+    audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Guard
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Watchdog
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
@@ -35,7 +35,7 @@ def repaired_while(lab: Lab, others_do: Callable[[], object], put_back_refused: 
     """
     with entered(lab.netns), TcSocket() as tc, pytest.MonkeyPatch.context() as patch:
         reader = Reader(tc)
-        with Guard(tc, reader) as guard:
+        with Watchdog(tc, reader) as watchdog:
             did: list[bool] = []
 
             def refuse(*_what: object, **_how: object) -> None:
@@ -47,10 +47,10 @@ def repaired_while(lab: Lab, others_do: Callable[[], object], put_back_refused: 
                     others_do()
                     if put_back_refused:
                         patch.setattr(tc, "add_filter", refuse)
-                guard.sleep(min(seconds, 0.1))
+                watchdog.sleep(min(seconds, 0.1))
 
-            order = Order((CALI,), mode=Mode.REPAIR)
-            return survey(order, tc, reader, sleep, guard).outcomes[0]
+            order = AuditOptions((CALI,), mode=Mode.REPAIR)
+            return audit(order, tc, reader, sleep, watchdog).outcomes[0]
 
 
 @pytest.fixture
