@@ -148,6 +148,33 @@ def test_no_node_is_touched_after_one_was_lost() -> None:
         lab.must_be_complete()
 
 
+def test_a_node_that_dies_while_its_pod_ends() -> None:
+    """Nothing can be known of the old Felix then, and no successor is started elsewhere."""
+    with new_rollout("embedded", nodes=2, endpoints=1, version=OLD) as lab:
+        node, before = lab.cluster.node("worker-1"), lab.programs()
+        node.faults.linger = 3600
+        playbook = lab.start(node_upgrade_timeout=5)
+        lab.cluster.wait(lambda: leaving(lab, "worker-1"), "the old pod is deleted", 120)
+        node.kill()
+        code, told = playbook.wait()
+        must_have_stopped(lab, code, told, "worker-1")
+        stop = lab.report()["stop"]
+        assert stop["phase"] == "node_upgrade"
+        assert "the node is NotReady" in stop["message"]
+        assert "Processes of that pod on the node: unknown (" in stop["message"]
+        assert lab.finalizers("worker-1") == [FINALIZER]
+        assert lab.versions() == {"worker-1": "none", "worker-2": OLD}
+        assert of(before, "worker-2").items() <= lab.programs().items()
+        node.faults.linger = 0
+        node.start()
+        lab.cluster.wait(lambda: lab.versions()["worker-1"] == FIXED, "there is a successor")
+        lab.cluster.wait(lambda: node.agents(), "the endpoint is there again")
+        code, told = lab.upgrade()
+        assert code == 0, told
+        lab.must_be_complete()
+        assert not lab.finalizers("worker-1")
+
+
 def of(programs: Mapping[tuple[str, str], Any], *nodes: str) -> dict[tuple[str, str], Any]:
     return {place: held for place, held in programs.items() if place[0] in nodes}
 
