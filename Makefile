@@ -15,7 +15,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.build/hypothesis
 # Said, or it warns that they are not under extensions.
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
-.PHONY: help setup test lint format types sanity unit integration lab control-plane demo
+.PHONY: help setup quick test lint format types sanity unit integration lab control-plane demo
 .PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm kernels guests
 .PHONY: kubernetes kubelet build clean
 
@@ -23,6 +23,9 @@ help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
 
 setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missing
+
+quick: lint types  ## the two-minute loop: style, types, unit tests
+	pytest -n 2 tests/unit
 
 test: lint types unit integration lab molecule molecule-vms vm sanity  ## everything that must pass
 # One machine of each kernel.
