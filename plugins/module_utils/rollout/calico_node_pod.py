@@ -300,7 +300,7 @@ class CalicoNodePod:
                 " Terminating if it were deleted now. Rerun the same task: it removes the finalizer"
             ) from error
         self.changed = True
-        self._former = pod
+        self._former, self._terminated_since = pod, None
         return True
 
     def _edit_finalizers(self, pod: Pod, add: bool) -> bool:
