@@ -22,6 +22,9 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.releases import CURRENT,
 
 #: The embedded API as a current Kubernetes release and as an older one, and the real API.
 APIS = ("embedded", "older", "real")
+#: A pod that has ended is replaced at once by the first, and by the second once it has left the
+#: API: the real one that the tests build is of an older release.
+BOTH = ("embedded", "real")
 _EMBEDDED = {"embedded": CURRENT, "older": OLDER}
 
 

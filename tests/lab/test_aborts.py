@@ -21,6 +21,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     Rollout,
     new_rollout,
 )
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import BOTH
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -188,7 +189,7 @@ def come_back(lab: Rollout, name: str) -> None:
 # --- a run that is broken off ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", ["embedded", "real"])
+@pytest.mark.parametrize("api", BOTH)
 def test_a_run_that_is_broken_off_is_resumed(api: str) -> None:
     """By ctrl-C and by SIGKILL, in mid-drain and while a pod ends; the last has a rival."""
     with new_rollout(api, nodes=2, endpoints=1, version=OLD) as lab:

@@ -20,7 +20,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     Rollout,
     new_rollout,
 )
-from ansible_collections.dataplane.calico_bpf.tests.lab.serving import APIS
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import BOTH
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -218,7 +218,7 @@ def never_two_felixes(lab: Rollout) -> Iterator[None]:
     assert counting.most == 1
 
 
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", BOTH)
 def test_there_are_never_two_felixes_on_a_node(api: str) -> None:
     """Not although the old one does not end: its pod is left as it is, and the run stops."""
     with new_rollout(api, nodes=2, endpoints=1, version=OLD) as lab:
@@ -249,7 +249,7 @@ def does_not_end(felix: int) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", BOTH)
 def test_a_felix_that_the_runtime_lost_is_found(api: str) -> None:
     """The kubelet reports its end, so the successor starts beside it: nobody else could know."""
     with new_rollout(api, nodes=2, endpoints=1, version=OLD, heartbeat=3600) as lab:
@@ -279,7 +279,7 @@ def test_a_felix_that_the_runtime_lost_is_found(api: str) -> None:
 # --- a new Felix that is not well -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", ["embedded", "real"])
+@pytest.mark.parametrize("api", BOTH)
 def test_a_canary_that_never_gets_ready_is_rolled_back(api: str) -> None:
     with new_rollout(api, nodes=2, endpoints=1, version=OLD) as lab:
         canary, before = lab.cluster.node("worker-1"), lab.programs()

@@ -23,7 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import (
     Rollout,
     new_rollout,
 )
-from ansible_collections.dataplane.calico_bpf.tests.lab.serving import APIS
+from ansible_collections.dataplane.calico_bpf.tests.lab.serving import BOTH
 from ansible_collections.dataplane.calico_bpf.tests.lab.snapshot import snapshot
 
 pytestmark = pytest.mark.timeout(900)
@@ -34,13 +34,12 @@ PHASES = ("drain", "qdisc_parity", "node_upgrade", "reattach", "verify", "resume
 PREFIX = "dataplane.calico-bpf/"
 #: No heartbeat in the time of a test: what is seeded stays as it is, what is written is ours.
 STILL: dict[str, Any] = {"version": OLD, "heartbeat": 3600}
-every = pytest.mark.parametrize("api", APIS)
 
 
 # --- the whole of it ------------------------------------------------------------------------------
 
 
-@every
+@pytest.mark.parametrize("api", BOTH)
 def test_the_whole_upgrade_and_a_second_run(api: str) -> None:
     with new_rollout(api, nodes=3, endpoints=2, **STILL) as rollout:
         seeded = {
