@@ -249,10 +249,9 @@ def does_not_end(felix: int) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("api", BOTH)
-def test_a_felix_that_the_runtime_lost_is_found(api: str) -> None:
-    """The kubelet reports its end, so the successor starts beside it: nobody else could know."""
-    with new_rollout(api, nodes=2, endpoints=1, version=OLD, heartbeat=3600) as lab:
+def test_a_felix_that_the_runtime_lost_is_found() -> None:
+    """The kubelet reports its end, so the successor starts beside it: only the node shows it."""
+    with new_rollout("embedded", nodes=2, endpoints=1, version=OLD, heartbeat=3600) as lab:
         node = lab.cluster.node("worker-1")
         node.faults.runtime_loses_felix = True
         (lost,) = node.felix_processes()
@@ -279,9 +278,8 @@ def test_a_felix_that_the_runtime_lost_is_found(api: str) -> None:
 # --- a new Felix that is not well -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", BOTH)
-def test_a_canary_that_never_gets_ready_is_rolled_back(api: str) -> None:
-    with new_rollout(api, nodes=2, endpoints=1, version=OLD) as lab:
+def test_a_canary_that_never_gets_ready_is_rolled_back() -> None:
+    with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
         canary, before = lab.cluster.node("worker-1"), lab.programs()
         canary.faults.felix(never_ready=True)
         code, told = lab.upgrade(reattach_patience=4, reattach_timeout=4)

@@ -264,10 +264,9 @@ def cordon(rollout: Rollout, node: str, unschedulable: bool = True) -> None:
 # --- a part of it ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", ["embedded", "older"])
-def test_node_after_node_by_limit_and_all_of_it_back(api: str, tmp_path: Path) -> None:
+def test_node_after_node_by_limit_and_all_of_it_back(tmp_path: Path) -> None:
     """The inventory has names of its own for the nodes."""
-    with new_rollout(api, nodes=2, endpoints=1, **STILL) as rollout:
+    with new_rollout("embedded", nodes=2, endpoints=1, **STILL) as rollout:
         names = ("-i", str(inventory_of_its_own(rollout, tmp_path)))
         strategy = update_strategy(rollout)
         code, told = rollout.upgrade(*names, "--limit", "host-2")
