@@ -244,7 +244,7 @@ def does_not_end(felix: int) -> tuple[str, ...]:
         "was deleted, but the kubelet has not reported within 3 s that its containers have ended",
         "the node is Ready. No second calico-node is started beside it",
         "Processes of that pod on the node: ",
-        f"calico-node ({felix})",
+        f"calico-node {felix}",
         "rerun: the run resumes here",
     )
 
@@ -257,7 +257,7 @@ def test_a_felix_that_the_runtime_lost_is_found() -> None:
         (lost,) = node.felix_processes()
         pod = lab.cluster.calico_node("worker-1")
         assert pod
-        says = f"of {pod['metadata']['name']} have ended, but 2 s later", f"calico-node ({lost})"
+        says = f"of {pod['metadata']['name']} have ended, but 2 s later", f"calico-node {lost}"
         code, told = lab.upgrade(node_upgrade_felix_timeout=2)
         must_have_stopped(lab, code, told, "worker-1", "node_upgrade", *says, "kill -9")
         assert not lab.finalizers("worker-1")
