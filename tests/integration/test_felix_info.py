@@ -198,7 +198,7 @@ def pod_prefix(node: Node) -> Iterator[tuple[str, ...]]:
 
 def test_the_processes_of_a_pod_that_has_ended(node: Node, pod_prefix: tuple[str, ...]) -> None:
     """Another pod's Felix is not waited for."""
-    with actors.felix(pod_prefix) as (pid, process), actors.felix(node.prefix) as (other, _):
+    with actors.felix(pod_prefix) as (pid, process), actors.felix(node.prefix) as (other, _felix):
         stays = node.look(exited_pod_uid=POD, wait_gone=0.5)
         pods = {felix["pid"]: felix["pod_uid"] for felix in stays["felix"]}
         assert pods == {pid: POD, other: None}

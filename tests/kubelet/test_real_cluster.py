@@ -142,7 +142,7 @@ def _traces(marks: Marks) -> dict[str, list[str]]:
     words = (marks.folder, marks.cgroups)
     found = {
         "processes": [line for line in _processes() if any(word in line for word in words)],
-        "cgroups": [path for path, *_ in os.walk("/sys/fs/cgroup") if marks.cgroups in path],
+        "cgroups": [path for path, *_folders in os.walk("/sys/fs/cgroup") if marks.cgroups in path],
         "links": [
             line
             for command in ("address", "route")

@@ -169,7 +169,7 @@ def test_a_node_that_dies_while_its_pod_ends() -> None:
         node.faults.linger = 0
         node.start()
         lab.cluster.wait(lambda: lab.versions()["worker-1"] == FIXED, "there is a successor")
-        lab.cluster.wait(lambda: node.agents(), "the endpoint is there again")
+        lab.cluster.wait(node.agents, "the endpoint is there again")
         code, told = lab.upgrade()
         assert code == 0, told
         lab.must_be_complete()
