@@ -41,7 +41,8 @@ def test_a_rollout_stops_at_a_lost_node_and_goes_on_when_it_is_back() -> None:
 
 def reboot_while_it_is_verified(lab: Rollout, name: str) -> None:
     node, playbook = lab.cluster.node(name), lab.start(**WAITS)
-    lab.seen(playbook, f"{name}] verify: begun", 900)
+    # The task before it asks the API, not the node.
+    lab.seen(playbook, "verify : Watch Felix]", 900)
     node.reboot()
     code, told = playbook.wait(1800)
     assert code, told
