@@ -50,17 +50,17 @@ class ActionModule(ControllerAction):
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         preflight.check_overrides(options["overrides"])
-        wish = _wish(options)
+        spec = _spec(options)
         kube = connect(options, self.tell)
-        missing = missing_permissions(kube, wish)
+        missing = missing_permissions(kube, spec)
         if missing:
             return serialize.forbidden(missing)
-        cluster = read_cluster(kube, wish)
-        judged = preflight.judge(wish, cluster)
-        return serialize.preflight(judged, cluster, wish, options["node_duration"])
+        cluster = read_cluster(kube, spec)
+        judged = preflight.judge(spec, cluster)
+        return serialize.preflight(judged, cluster, spec, options["node_duration"])
 
 
-def _wish(options: Mapping[str, Any]) -> RolloutSpec:
+def _spec(options: Mapping[str, Any]) -> RolloutSpec:
     mode = Mode(options["mode"])
     back = mode is Mode.ROLLBACK
     return RolloutSpec(

@@ -8,17 +8,18 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
-  felix_era:
+  calico_version:
     description:
-      - How the Felix that will work on the endpoint re-attaches, by which the outlook is judged.
-      - V(B) adds, then deletes (Calico 3.28.2 to 3.28.4, 3.29.0 to 3.29.4, 3.30.0). V(C) replaces
-        in place and still compares the hooks (3.28.5, 3.29.5 to 3.29.7, 3.30.1 to 3.30.7). V(D)
-        compares no longer (3.31.0 and later).
-      - V(auto) judges for the strictest, V(B), and carries out no plan that would be a step back
-        for a Felix of another era. What is in parity is so for all. Only where one hook has no
-        program do the eras want different things; there, name the era.
+      - The Calico release that works on the endpoint, such as V(v3.29.5). The outlook is judged by
+        how that release re-attaches its programs. A release that is not known is refused.
+      - From 3.28.2 to 3.28.4, 3.29.0 to 3.29.4 and in 3.30.0 Felix adds a filter, then deletes the
+        old ones (C(add_then_delete)). In 3.28.5, 3.29.5 to 3.29.7 and 3.30.1 to 3.30.7 it replaces
+        the filter in place and requires the hooks to agree (C(replace_and_compare)). From 3.31.0 on
+        it replaces the filter and compares nothing (C(replace)).
+      - V(auto), and a release before these, judge for the strictest, C(add_then_delete), and carry
+        out no plan that is a step back for another behaviour. An endpoint in parity is in parity
+        for all of them. They differ only where one hook has no program; there, set the release.
     type: str
-    choices: [auto, B, C, D]
     default: auto
   attach_type:
     description: How the programs are meant to be attached. V(auto) takes what an endpoint uses.

@@ -44,16 +44,15 @@ class Qdisc(str, Enum):
     NONE = "none"
 
 
-class Era(str, Enum):
-    """How a Calico release re-attaches (see outlook.py for each algorithm).
+class Behaviour(str, Enum):
+    """How a Calico release re-attaches a filter; outlook.py has each algorithm."""
 
-    B: 3.28.2-3.28.4, 3.29.0-3.29.4, 3.30.0. C: 3.28.5, 3.29.5-3.29.7, 3.30.1-3.30.7.
-    D: 3.31.0 and later with bpfAttachType TC.
-    """
-
-    B = "B"
-    C = "C"
-    D = "D"
+    #: Adds a filter, then deletes the old ones: 3.28.2-3.28.4, 3.29.0-3.29.4, 3.30.0.
+    ADD_THEN_DELETE = "add_then_delete"
+    #: Replaces in place and requires the hooks to agree: 3.28.5, 3.29.5-3.29.7, 3.30.1-3.30.7.
+    REPLACE_AND_COMPARE = "replace_and_compare"
+    #: Replaces in place and compares nothing: 3.31.0 and later with bpfAttachType TC.
+    REPLACE = "replace"
 
 
 class Outlook(str, Enum):
@@ -134,7 +133,7 @@ class Attachment(NamedTuple):
     name: str
     tag: str
     direct_action: bool
-    ours: bool
+    calico: bool
     #: The classifier: "bpf", or what a stranger uses (u32, flower, matchall, ...).
     kind: str = "bpf"
     protocol: int = ETH_P_ALL
@@ -150,7 +149,7 @@ class Attachment(NamedTuple):
 
     @property
     def legacy(self) -> bool:
-        return self.ours and PREAMBLE not in self.name and LEGACY in self.name
+        return self.calico and PREAMBLE not in self.name and LEGACY in self.name
 
     @property
     def runs(self) -> bool:
@@ -221,21 +220,21 @@ class Endpoint:
         )  # fmt: skip
 
     @property
-    def has_ours(self) -> bool:
-        return any(a.ours for a in self.ingress) or any(a.ours for a in self.egress)
+    def has_calico(self) -> bool:
+        return any(a.calico for a in self.ingress) or any(a.calico for a in self.egress)
 
 
 @dataclass(frozen=True)
 class Policy:
     """What an endpoint is judged against.
 
-    ``attach_type`` None: whichever the endpoint uses. ``also_safe_for``: eras that may be Felix's
-    as well; no plan may make their outlook worse.
+    ``attach_type`` None: whichever the endpoint uses. ``also_safe_for``: behaviours that Felix may
+    have instead; no plan makes their outlook worse.
     """
 
-    era: Era = Era.B
+    behaviour: Behaviour = Behaviour.ADD_THEN_DELETE
     attach_type: AttachType | None = None
-    also_safe_for: tuple[Era, ...] = ()
+    also_safe_for: tuple[Behaviour, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ EXAMPLES = r"""
   dataplane.calico_bpf.bpf_endpoint:
     namespace: "{{ survey_namespace }}"
     pod: "{{ survey_pod }}"
-    felix_era: C
+    calico_version: v3.29.5
 """
 
 RETURN = r"""
@@ -176,11 +176,11 @@ before:
     qdisc: clsact
     ingress:
       - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
-         name: "cali_tc_preambl:[4175]", ours: true, priority: 49152, program_id: 4175,
+         name: "cali_tc_preambl:[4175]", calico: true, priority: 49152, program_id: 4175,
          protocol: 3, tag: 8a3bf813799c98be}
     egress:
       - {attach_type: tc, chain: 0, direct_action: true, handle: 2, kind: bpf,
-         name: "cali_tc_preambl:[4180]", ours: true, priority: 49152, program_id: 4180,
+         name: "cali_tc_preambl:[4180]", calico: true, priority: 49152, program_id: 4180,
          protocol: 3, tag: 8a3bf813799c98be}
 after:
   description: The endpoint as it is now, or would be but for check mode; null where it vanished.
@@ -193,11 +193,11 @@ after:
     qdisc: clsact
     ingress:
       - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
-         name: "cali_tc_preambl:[4175]", ours: true, priority: 49152, program_id: 4175,
+         name: "cali_tc_preambl:[4175]", calico: true, priority: 49152, program_id: 4175,
          protocol: 3, tag: 8a3bf813799c98be}
     egress:
       - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
-         name: "cali_tc_preambl:[4180]", ours: true, priority: 49152, program_id: 4180,
+         name: "cali_tc_preambl:[4180]", calico: true, priority: 49152, program_id: 4180,
          protocol: 3, tag: 8a3bf813799c98be}
 verdict:
   description: As in dataplane.calico_bpf.qdisc_consistency.
@@ -209,11 +209,11 @@ outlook:
   returned: with O(state=consistent)
   type: str
   sample: ok
-outlook_by_era:
-  description: The outlook for a Felix of each era; see O(felix_era).
+outlook_by_behaviour:
+  description: The outlook for each way in which Felix re-attaches; see O(calico_version).
   returned: with O(state=consistent)
   type: dict
-  sample: {B: ok, C: ok, D: ok}
+  sample: {add_then_delete: ok, replace_and_compare: ok, replace: ok}
 felix_message:
   description: The line that Felix would log, without its C(wepID).
   returned: when the outlook is V(stuck)

@@ -185,7 +185,7 @@ attachment:
   sample:
     before: null
     after: {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
-            name: "cil_from_contai:[4384]", ours: false, priority: 100, program_id: 4384,
+            name: "cil_from_contai:[4384]", calico: false, priority: 100, program_id: 4384,
             protocol: 3, tag: 531120f3091b518f}
 verifier_log:
   description: What the kernel's verifier, or the compiler, says of a program that it refuses.

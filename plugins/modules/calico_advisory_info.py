@@ -110,16 +110,18 @@ severity:
   returned: always
   type: str
   sample: refuse
-from_era:
-  description: How the present release re-attaches, as in the option O(dataplane.calico_bpf.qdisc_consistency#module:felix_era).
+from_behaviour:
+  description:
+    - How the present release re-attaches, V(add_then_delete), V(replace_and_compare) or V(replace);
+      null for an unknown release and for those before 3.27.5 and 3.28.2.
   returned: always
   type: str
-  sample: C
-to_era:
-  description: How the release to go to re-attaches.
+  sample: replace_and_compare
+to_behaviour:
+  description: How the target release re-attaches.
   returned: always
   type: str
-  sample: D
+  sample: replace
 attach_type:
   description: How a Felix that knows TCX attaches there; null where the kernel is not known.
   returned: always

@@ -91,7 +91,7 @@ EXAMPLES = r"""
 
 - name: Judge for the version that the cluster will have, Calico 3.29.5
   dataplane.calico_bpf.qdisc_consistency:
-    felix_era: C
+    calico_version: v3.29.5
 
 # In AWX, as a job template of type "check" first; the summary becomes an artifact of the job.
 - name: Audit for a workflow
@@ -130,8 +130,8 @@ endpoints:
         What Felix's next passes will make of the endpoint as it stands: V(ok), V(heals) (by itself,
         after an error) or V(stuck) (never).
       type: str
-    outlook_by_era:
-      description: The outlook for a Felix of each era, V(B), V(C) and V(D); see O(felix_era).
+    outlook_by_behaviour:
+      description: The outlook for each way in which Felix re-attaches; see O(calico_version).
       type: dict
     felix_message:
       description: The line that Felix would log, without its C(wepID).
@@ -230,7 +230,7 @@ endpoints:
         direct_action:
           description: Whether the program's return code decides the packet.
           type: bool
-        ours:
+        calico:
           description: Whether it is Calico's.
           type: bool
         kind:
@@ -260,7 +260,7 @@ endpoints:
       qdisc: clsact
       verdict: drifted
       outlook: stuck
-      outlook_by_era: {B: stuck, C: stuck, D: ok}
+      outlook_by_behaviour: {add_then_delete: stuck, replace_and_compare: stuck, replace: ok}
       felix_message: >-
         Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
         ({true 49152 2}) does not equal egress qdisc info ({true 49152 1}) name="cali0123456789a"
@@ -289,11 +289,11 @@ endpoints:
       notes: []
       ingress:
         - {attach_type: tc, chain: 0, direct_action: true, handle: 1, kind: bpf,
-           name: "cali_tc_preambl:[4175]", ours: true, priority: 49152, program_id: 4175,
+           name: "cali_tc_preambl:[4175]", calico: true, priority: 49152, program_id: 4175,
            protocol: 3, tag: 8a3bf813799c98be}
       egress:
         - {attach_type: tc, chain: 0, direct_action: true, handle: 2, kind: bpf,
-           name: "cali_tc_preambl:[4180]", ours: true, priority: 49152, program_id: 4180,
+           name: "cali_tc_preambl:[4180]", calico: true, priority: 49152, program_id: 4180,
            protocol: 3, tag: 8a3bf813799c98be}
 summary:
   description: How many endpoints, how many of each verdict, and how many findings of each code.

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Reads the cluster and says where a rollout of calico-node stands, what the DaemonSet is to
     become, what is known to go wrong on the way, and every reason not to begin. It changes nothing.
-  - It does not fail where there are refusals; they are all returned at once, each with what to do
+  - It does not fail where there are blockers; they are all returned at once, each with what to do
     about it. It fails where the API does not answer, or where the options make no sense.
   - Nodes at different versions, as a run that stopped leaves them, are no reason to refuse. They
     are told apart by RV(nodes[].state), and the run goes on where it stopped.
@@ -57,7 +57,7 @@ options:
     default: []
   overrides:
     description:
-      - Codes of refusals and advisories that are accepted; they become RV(cautions).
+      - Codes of blockers and advisories that are accepted; they become RV(problems.warnings).
       - V(known_bad_path) accepts every advisory that refuses. Better name the one.
       - V(api_permission), V(no_daemonset), V(no_former_revision) and V(node_unknown) can't be accepted.
     type: list
@@ -107,8 +107,8 @@ EXAMPLES = r"""
 
 - name: Begin only where nothing speaks against it
   ansible.builtin.assert:
-    that: rollout.refusals | length == 0
-    fail_msg: "{{ rollout.refusals | map(attribute='message') | join('\n') }}"
+    that: rollout.problems.blockers | length == 0
+    fail_msg: "{{ rollout.problems.blockers | map(attribute='message') | join('\n') }}"
 
 - name: Judge a manifest, and accept one thing that is known
   dataplane.calico_bpf.rollout_info:
@@ -163,8 +163,8 @@ target:
     version:
       description: The tag of the image of calico-node; null for a digest alone.
       type: str
-    era:
-      description: How that release re-attaches, for the option C(felix_era) of other modules.
+    calico_version:
+      description: That release for the option C(calico_version) of other modules; V(auto) if it is unknown.
       type: str
     images:
       description: The image of each of Calico's containers, by the container's name.
@@ -213,8 +213,8 @@ nodes:
     revision:
       description: The hash of the revision that the pod was made from.
       type: str
-    era:
-      description: How the release that runs re-attaches, for the option C(felix_era) of other modules.
+    calico_version:
+      description: The running release for the option C(calico_version) of other modules; V(auto) if it is unknown.
       type: str
     state:
       description:
@@ -272,34 +272,37 @@ advisories:
       description: Names of the nodes whose way it is about.
       type: list
       elements: str
-refusals:
-  description: Every reason not to begin. Empty if the run may begin.
+problems:
+  description: What speaks against the run, each with what to do.
   returned: always
-  type: list
-  elements: dict
+  type: dict
   contains:
-    code:
+    blockers:
+      description: Every reason not to begin. Empty if the run may begin.
+      type: list
+      elements: dict
+      contains:
+        code:
+          description:
+            - One of V(api_permission), V(no_daemonset), V(no_former_revision), V(operator_install),
+              V(not_bpf), V(node_unknown), V(node_not_ready), V(no_pod), V(budget_never_met),
+              V(unknown_version), V(known_bad_path).
+          type: str
+        node:
+          description: The node concerned, or null.
+          type: str
+        advisory:
+          description: The code of the advisory behind a V(known_bad_path), or null.
+          type: str
+        message:
+          description: Why, and what to do.
+          type: str
+    warnings:
       description:
-        - One of V(api_permission), V(no_daemonset), V(no_former_revision), V(operator_install),
-          V(not_bpf), V(node_unknown), V(node_not_ready), V(no_pod), V(budget_never_met),
-          V(unknown_version), V(known_bad_path).
-      type: str
-    node:
-      description: The node that it is about, or null.
-      type: str
-    advisory:
-      description: The code of the advisory behind a V(known_bad_path), or null.
-      type: str
-    message:
-      description: Why, and what to do.
-      type: str
-cautions:
-  description:
-    - What is told and refuses nothing, in the form of RV(refusals). What was accepted, and also
-      V(node_cordoned_by_another), V(pod_not_ready) and V(unread).
-  returned: always
-  type: list
-  elements: dict
+        - What does not prevent the run, in the form of RV(problems.blockers). What was accepted, and
+          also V(node_cordoned_by_another), V(pod_not_ready) and V(unread).
+      type: list
+      elements: dict
 permissions:
   description: What the API does not permit, in words. If anything is missing nothing else was read.
   returned: always

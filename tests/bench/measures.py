@@ -46,7 +46,7 @@ from ansible_collections.dataplane.calico_bpf.tests.bench.node import GLOBS, Nod
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, run
 
 HOOKS = (Hook.INGRESS, Hook.EGRESS)
-POLICY = argspec.policy({"felix_era": "auto", "attach_type": "auto"})
+POLICY = argspec.policy({"calico_version": "auto", "attach_type": "auto"})
 Judged = list[tuple[Endpoint, Judgement]]
 
 

@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, named_by_calico
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Behaviour,
+    named_by_calico,
+)
 from ansible_collections.dataplane.calico_bpf.tests.demo.stage import (
     Promises,
     heading,
@@ -117,7 +120,7 @@ def endpoints(lab: Lab) -> Iterator[list[Endpoint]]:
 
 def slots(attachments: Sequence[Result]) -> str:
     shown = (f"{a['priority']}:{a['handle']}" for a in attachments)
-    return " ".join(s if a["ours"] else f"({s})" for s, a in zip(shown, attachments, strict=True))
+    return " ".join(s if a["calico"] else f"({s})" for s, a in zip(shown, attachments, strict=True))
 
 
 def show_audit(audit: Result) -> None:
@@ -202,7 +205,7 @@ def count_packets(all_of_them: list[Endpoint], promises: Promises) -> None:
 
 
 def play(lab: Lab, promises: Promises) -> None:
-    felix = Felix(lab, Era.B)
+    felix = Felix(lab, Behaviour.ADD_THEN_DELETE)
     print(
         f"{len(ENDPOINTS)} pods' endpoints, numbered UDP packets through each in both directions:"
     )

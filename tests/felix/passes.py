@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Felix's work on a workload interface, replayed with the calls that Felix itself makes.
 
-Transcribed from projectcalico/calico, at v3.28.1 (era A), v3.29.1 (B), v3.29.5 (C) and v3.31.0 (D,
+Transcribed from projectcalico/calico, at v3.28.1, v3.29.1, v3.29.5 and v3.31.0 (replace,
 TCX): felix/bpf/tc/attach.go (AttachProgram, attachTCXProgram, listAttachedPrograms,
 findFilterPriority, detachPrograms, ExecTC, EnsureQdisc), felix/bpf/libbpf/libbpf_api.h
 (bpf_tc_program_attach, bpf_tc_create_qdisc) and felix/dataplane/linux/bpf_ep_mgr.go
 (doApplyPolicy). Filters are listed and deleted by forking ``tc`` and attached by libbpf; a Felix
-of era D or later lists by netlink, for which ``tc -json`` stands in. It knows nothing of the model
+of 3.31 or later lists by netlink, for which ``tc -json`` stands in. It knows nothing of the model
 that it is there to check.
 
 Left out: the hooks are done one after the other instead of at once (they share nothing), every pass
@@ -37,7 +37,7 @@ from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import (
     loaded,
     remove_clsact,
 )
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour
 
 
 class FelixError(Exception):
@@ -70,9 +70,9 @@ class _AttachedProg:
 
 @dataclass(frozen=True)
 class Felix:
-    """A Felix of one era, at work in the caller's network namespace."""
+    """A Felix of one behaviour, at work in the caller's network namespace."""
 
-    era: Era
+    behaviour: Behaviour
     #: The object whose cali_tc_preamble it attaches.
     program: Path
     watch: Watch = _unwatched
@@ -82,7 +82,7 @@ class Felix:
 
         :raises FelixError: the endpoint stays dirty.
         """
-        if self.era is not Era.TCX:
+        if self.behaviour is not Behaviour.TCX:
             self._ensure_qdisc(interface)
         slots: dict[str, Slot] = {}
         errors: dict[str, FelixError] = {}
@@ -94,7 +94,7 @@ class Felix:
         for hook in HOOKS:
             if hook in errors:
                 raise errors[hook]
-        if self.era.compares_hooks and slots["ingress"] != slots["egress"]:
+        if self.behaviour.compares_hooks and slots["ingress"] != slots["egress"]:
             ingress, egress = (f"{{true {slots[h][0]} {slots[h][1]}}}" for h in HOOKS)
             raise FelixError(
                 f"ingress qdisc info ({ingress}) does not equal egress qdisc info ({egress})"
@@ -103,7 +103,9 @@ class Felix:
     def _ensure_qdisc(self, interface: str) -> None:
         if _has_clsact(interface):
             return
-        if self.era is Era.D and "qdisc ingress" in exec_tc("qdisc", "show", "dev", interface):
+        if self.behaviour is Behaviour.REPLACE and "qdisc ingress" in exec_tc(
+            "qdisc", "show", "dev", interface
+        ):
             exec_tc("qdisc", "del", "dev", interface, "ingress")
         try:
             create_clsact(interface)
@@ -111,15 +113,23 @@ class Felix:
             raise FelixError(f"creating qdisc {_go(error)}") from None
 
     def _attach_program(self, interface: str, hook: str) -> Slot:
-        attached = self._attach_tcx if self.era is Era.TCX else self._attach_tc
+        attached = self._attach_tcx if self.behaviour is Behaviour.TCX else self._attach_tc
         slot = attached(interface, hook)
         self.watch(interface, hook, Point.COMPLETE)
         return slot
 
     def _attach_tc(self, interface: str, hook: str) -> Slot:
-        listed = _list_by_name(interface, hook) if self.era is Era.D else _list(interface, hook)
-        priority, handle = (0, 0) if self.era is Era.A else _find_filter_priority(listed)
-        adds = self.era in (Era.A, Era.B)
+        listed = (
+            _list_by_name(interface, hook)
+            if self.behaviour is Behaviour.REPLACE
+            else _list(interface, hook)
+        )
+        priority, handle = (
+            (0, 0)
+            if self.behaviour is Behaviour.ADD_AT_FREE_PRIORITY
+            else _find_filter_priority(listed)
+        )
+        adds = self.behaviour in (Behaviour.ADD_AT_FREE_PRIORITY, Behaviour.ADD_THEN_DELETE)
         replaces = not adds and priority != 0
         with ExitStack() as stack:
             fd = self._loaded(stack)
@@ -133,7 +143,7 @@ class Felix:
         self.watch(interface, hook, Point.ADDED)
         if adds:
             _detach_programs(interface, hook, listed)
-        if self.era is Era.D:
+        if self.behaviour is Behaviour.REPLACE:
             _remove_link(interface, hook)
         return slot
 
@@ -158,7 +168,16 @@ class Felix:
             return stack.enter_context(loaded(self.program))
         except OSError as error:
             opening = "opening libbpf object" if error.filename else "loading program:"
-            which = "" if self.era in (Era.A, Era.B, Era.C) else f"error loading {_PREAMBLE}: "
+            which = (
+                ""
+                if self.behaviour
+                in (
+                    Behaviour.ADD_AT_FREE_PRIORITY,
+                    Behaviour.ADD_THEN_DELETE,
+                    Behaviour.REPLACE_AND_COMPARE,
+                )
+                else f"error loading {_PREAMBLE}: "
+            )
             raise FelixError(f"object {which}error {opening} {_go(error)}") from None
 
 

@@ -13,31 +13,39 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Era(str, Enum):
+class Behaviour(str, Enum):
     """How a release re-attaches (felix/bpf/tc/attach.go, felix/bpf/libbpf/libbpf_api.h)."""
 
     #: Adds, the kernel choosing priority and handle; then deletes the old.
-    A = "A"
+    ADD_AT_FREE_PRIORITY = "add_at_free_priority"
     #: Adds at the old priority, the kernel choosing the handle; then deletes the old.
-    B = "B"
+    ADD_THEN_DELETE = "add_then_delete"
     #: Replaces in place; still demands that the hooks agree.
-    C = "C"
+    REPLACE_AND_COMPARE = "replace_and_compare"
     #: Replaces in place, and demands nothing.
-    D = "D"
+    REPLACE = "replace"
     #: Updates a pinned link.
-    TCX = "TCX"
+    TCX = "tcx"
 
     @property
     def compares_hooks(self) -> bool:
         """felix/dataplane/linux/bpf_ep_mgr.go, doApplyPolicy."""
-        return self in (Era.A, Era.B, Era.C)
+        return self in (
+            Behaviour.ADD_AT_FREE_PRIORITY,
+            Behaviour.ADD_THEN_DELETE,
+            Behaviour.REPLACE_AND_COMPARE,
+        )
 
 
-#: The first patch release of each era.
-_ERAS = {
-    (3, 28): ((0, Era.A), (2, Era.B), (5, Era.C)),
-    (3, 29): ((0, Era.B), (5, Era.C)),
-    (3, 30): ((0, Era.B), (1, Era.C)),
+#: The first patch release of each behaviour.
+_BEHAVIOURS = {
+    (3, 28): (
+        (0, Behaviour.ADD_AT_FREE_PRIORITY),
+        (2, Behaviour.ADD_THEN_DELETE),
+        (5, Behaviour.REPLACE_AND_COMPARE),
+    ),
+    (3, 29): ((0, Behaviour.ADD_THEN_DELETE), (5, Behaviour.REPLACE_AND_COMPARE)),
+    (3, 30): ((0, Behaviour.ADD_THEN_DELETE), (1, Behaviour.REPLACE_AND_COMPARE)),
 }
 _CHURNING = {(3, 28, 2), (3, 28, 3), (3, 29, 0), (3, 29, 1), (3, 29, 2), (3, 29, 3)}
 
@@ -58,12 +66,12 @@ class Release(NamedTuple):
             raise ValueError(f"Calico {version} is older than any that is transcribed (v3.28.0)")
         return release
 
-    def era(self, attach_type: str = "TCX") -> Era:
+    def behaviour(self, attach_type: str = "TCX") -> Behaviour:
         """``attach_type``: Felix's BPFAttachType, TCX or TC, of which older ones know nothing."""
-        eras = _ERAS.get((self.major, self.minor))
-        if eras:
-            return [era for first, era in eras if first <= self.patch][-1]
-        return Era.TCX if attach_type == "TCX" else Era.D
+        behaviours = _BEHAVIOURS.get((self.major, self.minor))
+        if behaviours:
+            return [behaviour for first, behaviour in behaviours if first <= self.patch][-1]
+        return Behaviour.TCX if attach_type == "TCX" else Behaviour.REPLACE
 
     @property
     def churns(self) -> bool:

@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Outlook
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour, Outlook
 from ansible_collections.dataplane.calico_bpf.tests.felix import passes, releases
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 
 
 @dataclass(frozen=True)
 class Felix:
-    """A Felix of one of the outlook's eras."""
+    """A Felix of one of the outlook's behaviours."""
 
     lab: Lab
-    era: Era
+    behaviour: Behaviour
 
     def passes(self, interface: str, count: int = 8) -> list[str | None]:
         """So many passes, as of its retry ticker: for each the line that it logs, None for none."""
-        felix = passes.Felix(releases.Era(self.era.value), self.lab.objects / "allow.o")
+        felix = passes.Felix(releases.Behaviour(self.behaviour.value), self.lab.objects / "allow.o")
         with entered(self.lab.netns):
             return [_apply_policy(felix, interface) for _unused in range(count)]
 

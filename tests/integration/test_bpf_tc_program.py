@@ -380,7 +380,7 @@ def test_clsact_is_made_where_there_is_none(module_lab: Lab) -> None:
 
 
 def test_tcx_is_swapped_in_place_and_strangers_keep_theirs(module_lab: Lab, compiled: Path) -> None:
-    """A stranger before and one behind ours: same order, same ids, ours swapped between them."""
+    """A stranger before and one behind calico: same order, same ids, ours swapped between them."""
     lab, interface = module_lab, endpoint(module_lab)
     pins = [lab.pin(v) for v in ("foreign", "allow", "pass")]
     # The third is Calico's by its program's name, so it must be another name.

@@ -21,13 +21,17 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outl
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Outlook
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour, Outlook
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix, witnessed
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 
 PASSES = 8
-ENDPOINTS = {Era.B: "calib", Era.C: "calic", Era.D: "calid"}
+ENDPOINTS = {
+    Behaviour.ADD_THEN_DELETE: "calib",
+    Behaviour.REPLACE_AND_COMPARE: "calic",
+    Behaviour.REPLACE: "calid",
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Placed:
     priority: int
     handle: int
     #: A key of ``Bench.pins``, or "u32".
-    what: str = "ours"
+    what: str = "calico"
     protocol: str = "all"
     chain: int = 0
     direct_action: bool = True
@@ -49,7 +53,7 @@ State = tuple[Placed, ...]
 #: Program and filter name of each kind of filter; what a name that tc gives looks like is in the
 #: pin's file name.
 PINNED = {
-    "ours": ("allow", "cali_tc_preambl"),
+    "calico": ("allow", "cali_tc_preambl"),
     "legacy": ("legacy", "calico_from_wor"),
     "renamed": ("allow", "to_pod"),
     "foreign": ("foreign", "cil_from_container"),
@@ -59,7 +63,7 @@ PINNED = {
 
 @dataclass(frozen=True)
 class Bench:
-    """An endpoint for each era, which takes on one state after the other."""
+    """An endpoint for each behaviour, which takes on one state after the other."""
 
     lab: Lab
     pins: Mapping[str, str]
@@ -84,18 +88,18 @@ class Bench:
         words += ["direct-action"] if f.direct_action else []
         return " ".join(words)
 
-    def computed(self, interface: str, era: Era) -> tuple[Outlook, str | None]:
+    def computed(self, interface: str, behaviour: Behaviour) -> tuple[Outlook, str | None]:
         with entered(self.lab.netns), TcSocket() as tc:
             (endpoint,) = Reader(tc).read([interface]).endpoints
-        return predict(endpoint, era)
+        return predict(endpoint, behaviour)
 
-    def disagreements(self, states: Iterator[State], era: Era) -> list[str]:
+    def disagreements(self, states: Iterator[State], behaviour: Behaviour) -> list[str]:
         """Every state of which the outlook and Felix's passes say different things."""
         found = []
         for state in states:
-            self.build(state, ENDPOINTS[era])
-            computed = self.computed(ENDPOINTS[era], era)
-            lines = Felix(self.lab, era).passes(ENDPOINTS[era], PASSES)
+            self.build(state, ENDPOINTS[behaviour])
+            computed = self.computed(ENDPOINTS[behaviour], behaviour)
+            lines = Felix(self.lab, behaviour).passes(ENDPOINTS[behaviour], PASSES)
             if computed != witnessed(lines):
                 listed = "\n  ".join(map(str, state))
                 found.append(f"\n  {listed}\n outlook: {computed}\n Felix: {lines}")
@@ -112,15 +116,15 @@ def bench(module_lab: Lab) -> Bench:
 SUBSETS = [*chain.from_iterable(combinations((1, 2, 3), size) for size in range(4))]
 
 
-@pytest.mark.parametrize("era", Era)
-def test_all_pairs_of_handles(bench: Bench, era: Era) -> None:
+@pytest.mark.parametrize("behaviour", Behaviour)
+def test_all_pairs_of_handles(bench: Bench, behaviour: Behaviour) -> None:
     """Every way to hold some of the handles 1, 2 and 3 at either hook: all 64."""
     states = (
         (*at_hook("ingress", ingress), *at_hook("egress", egress))
         for ingress in SUBSETS
         for egress in SUBSETS
     )
-    assert bench.disagreements(states, era) == []
+    assert bench.disagreements(states, behaviour) == []
 
 
 def at_hook(hook: str, handles: tuple[int, ...]) -> Iterator[Placed]:
@@ -128,11 +132,11 @@ def at_hook(hook: str, handles: tuple[int, ...]) -> Iterator[Placed]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("era", Era)
-def test_random_states(bench: Bench, era: Era, seed: int) -> None:
+@pytest.mark.parametrize("behaviour", Behaviour)
+def test_random_states(bench: Bench, behaviour: Behaviour, seed: int) -> None:
     """Strangers, other priorities, old names, wrong protocols and chains, in any mixture: 300."""
     dice = random.Random(seed)
-    assert bench.disagreements((random_state(dice) for _unused in range(30)), era) == []
+    assert bench.disagreements((random_state(dice) for _unused in range(30)), behaviour) == []
 
 
 def random_state(dice: random.Random) -> State:
@@ -147,7 +151,7 @@ def random_state(dice: random.Random) -> State:
 
 def random_filter(dice: random.Random, hook: str, odd: float) -> Placed:
     strange = dice.random() < odd
-    what = dice.choice(("foreign", "u32", *PINNED)) if dice.random() < max(odd, 0.2) else "ours"
+    what = dice.choice(("foreign", "u32", *PINNED)) if dice.random() < max(odd, 0.2) else "calico"
     priorities = (49151, 49153, 100, 100, 32768, 1, 0) if strange else (49152, 49152, 49152, 49151)
     return Placed(
         hook,
@@ -160,8 +164,8 @@ def random_filter(dice: random.Random, hook: str, odd: float) -> Placed:
     )
 
 
-#: What chance seldom throws: era B deletes in chain 0 what it listed in chain 5, and tc's answers
-#: differ with what is there instead. Felix lists the newest of a priority first.
+#: What chance seldom throws: add_then_delete deletes in chain 0 what it listed in chain 5, and tc's
+#: answers differ with what is there instead. Felix lists the newest of a priority first.
 SELDOM = {
     "another kind there": (
         Placed("ingress", 100, 0, "u32"),
@@ -180,30 +184,34 @@ SELDOM = {
 }
 
 
-@pytest.mark.parametrize("era", Era)
+@pytest.mark.parametrize("behaviour", Behaviour)
 @pytest.mark.parametrize("state", SELDOM.values(), ids=SELDOM)
-def test_seldom_seen_states(bench: Bench, era: Era, state: State) -> None:
-    assert bench.disagreements(iter([state]), era) == []
+def test_seldom_seen_states(bench: Bench, behaviour: Behaviour, state: State) -> None:
+    assert bench.disagreements(iter([state]), behaviour) == []
 
 
-@pytest.mark.parametrize("era", Era)
-def test_no_clsact(module_lab: Lab, bench: Bench, era: Era) -> None:
+@pytest.mark.parametrize("behaviour", Behaviour)
+def test_no_clsact(module_lab: Lab, bench: Bench, behaviour: Behaviour) -> None:
     """Felix makes the qdisc itself."""
-    interface = module_lab.endpoint(f"cali-none-{era.value}", clsact=False)
-    computed = bench.computed(interface, era)
-    assert computed == witnessed(Felix(module_lab, era).passes(interface)) == (Outlook.OK, None)
+    interface = module_lab.endpoint(f"cali-none-{list(Behaviour).index(behaviour)}", clsact=False)
+    computed = bench.computed(interface, behaviour)
+    assert (
+        computed == witnessed(Felix(module_lab, behaviour).passes(interface)) == (Outlook.OK, None)
+    )
 
 
-@pytest.mark.parametrize("era", Era)
+@pytest.mark.parametrize("behaviour", Behaviour)
 @pytest.mark.parametrize("program", [False, True], ids=["bare", "with a program"])
-def test_ingress_qdisc(module_lab: Lab, bench: Bench, era: Era, program: bool) -> None:
+def test_ingress_qdisc(module_lab: Lab, bench: Bench, behaviour: Behaviour, program: bool) -> None:
     """It keeps clsact out for ever, but for a Felix that removes it."""
-    interface = module_lab.endpoint(f"cali-ing-{era.value}{program:d}", clsact=False)
+    interface = module_lab.endpoint(
+        f"cali-ing-{list(Behaviour).index(behaviour)}{program:d}", clsact=False
+    )
     module_lab.tc("qdisc", "add", "dev", interface, "ingress")
     if program:
         module_lab.attach(interface, "ingress", 2)
-    computed = bench.computed(interface, era)
-    assert computed == witnessed(Felix(module_lab, era).passes(interface))
-    if era is not Era.D:
+    computed = bench.computed(interface, behaviour)
+    assert computed == witnessed(Felix(module_lab, behaviour).passes(interface))
+    if behaviour is not Behaviour.REPLACE:
         line = "Failed to apply policy to endpoint, leaving it dirty error=creating qdisc file "
         assert computed == (Outlook.STUCK, f'{line}exists name="{interface}"')

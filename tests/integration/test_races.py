@@ -35,7 +35,11 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watc
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy, Verdict
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Behaviour,
+    Policy,
+    Verdict,
+)
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import attach, loaded
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
@@ -58,13 +62,13 @@ class Pass:
     """
 
     def __init__(
-        self, netlink: IPRoute, objects: Path, interface: str, hook: str, era: Era
+        self, netlink: IPRoute, objects: Path, interface: str, hook: str, behaviour: Behaviour
     ) -> None:
         self._netlink = netlink
         self._object = objects / "deny.o"
         self._interface = interface
         self._where = {"index": netlink.link_lookup(ifname=interface)[0], "parent": _PARENT[hook]}
-        self.deletes = era is Era.B
+        self.deletes = behaviour is Behaviour.ADD_THEN_DELETE
         self.hook = hook
         self.listed: list[tuple[int, int]] = []
         self.slot = (0, 0)
@@ -199,16 +203,16 @@ def _assert_calm(stage: Stage) -> None:
 # --- Felix at every single moment -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("era", ["B", "C"])
+@pytest.mark.parametrize("behaviour", [Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE])
 @pytest.mark.parametrize("kind", ["handles 1 and 2", "duplicate", "not direct-action"])
-def test_a_pass_of_felix_at_any_moment(kind: str, era: str, lab: Lab) -> None:
+def test_a_pass_of_felix_at_any_moment(kind: str, behaviour: Behaviour, lab: Lab) -> None:
     """Before each request of ours in turn, Felix re-attaches at one hook: its program stays."""
     stage = Stage(lab, _INTERFACE, "deny")
     for hook in HOOKS:
         for moment in range(1, 40):
             stage.set_out(DRIFTS[kind])
             with entered(lab.netns), IPRoute() as netlink:
-                felix = Pass(netlink, lab.objects, _INTERFACE, hook, Era(era))
+                felix = Pass(netlink, lab.objects, _INTERFACE, hook, behaviour)
 
                 def before(request: int, felix: Pass = felix, moment: int = moment) -> None:
                     if request == moment:
@@ -240,7 +244,10 @@ def test_a_felix_that_takes_its_time(kind: str, moment: str, lab: Lab) -> None:
     stage.set_out(DRIFTS[kind])
     clock = Clock()
     with entered(lab.netns), IPRoute() as netlink:
-        passes = [Pass(netlink, lab.objects, _INTERFACE, hook, Era.B) for hook in HOOKS]
+        passes = [
+            Pass(netlink, lab.objects, _INTERFACE, hook, Behaviour.ADD_THEN_DELETE)
+            for hook in HOOKS
+        ]
 
         def add_now_delete_later() -> None:
             for felix in passes:
@@ -278,8 +285,8 @@ class LiveFelix:
     handle between its look and its attach. Nobody but Felix can prevent that.
     """
 
-    def __init__(self, lab: Lab, interfaces: list[str], era: Era) -> None:
-        self._lab, self._interfaces, self._era = lab, interfaces, era
+    def __init__(self, lab: Lab, interfaces: list[str], behaviour: Behaviour) -> None:
+        self._lab, self._interfaces, self._behaviour = lab, interfaces, behaviour
         self._attached = _fork.Array("q", 2 * len(interfaces))
         self._counts = _fork.Array("q", 2)
         self._stop: Event = _fork.Event()
@@ -318,10 +325,10 @@ class LiveFelix:
                     for h, hook in enumerate(HOOKS):
                         if chance.random() < 0.3:
                             continue
-                        # Era C never puts hooks out of step itself; it inherits that from B.
+                        # Behaviour C never puts hooks out of step itself; it inherits that from B.
                         inherits = chance.random() < 0.3
-                        era = Era.B if inherits else self._era
-                        felix = Pass(netlink, self._lab.objects, interface, hook, era)
+                        behaviour = Behaviour.ADD_THEN_DELETE if inherits else self._behaviour
+                        felix = Pass(netlink, self._lab.objects, interface, hook, behaviour)
                         self._one(felix, 2 * n + h, dies=chance.random() < 0.3)
                 time.sleep(chance.random() * 0.2)
 
@@ -339,8 +346,8 @@ class LiveFelix:
             felix.delete()
 
 
-@pytest.mark.parametrize("era", ["B", "C"])
-def test_a_live_felix(era: str, lab: Lab) -> None:
+@pytest.mark.parametrize("behaviour", [Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE])
+def test_a_live_felix(behaviour: Behaviour, lab: Lab) -> None:
     """Repairs against it, again and again, under traffic that every program drops."""
     names = [f"cali0000000000{n}" for n in range(3)]
     stages = {name: Stage(lab, name, "deny") for name in names}
@@ -354,7 +361,7 @@ def test_a_live_felix(era: str, lab: Lab) -> None:
             stream.start()
         tc = stack.enter_context(_inside(lab))
         watchdog = stack.enter_context(Watchdog(tc, Reader(tc)))
-        with LiveFelix(lab, names, Era(era)) as felix:
+        with LiveFelix(lab, names, behaviour) as felix:
             end = time.monotonic() + 6
             while time.monotonic() < end:
                 audited = _audit(

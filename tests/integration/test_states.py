@@ -4,7 +4,7 @@
 """Every state that an endpoint is known to fall into, through ``ansible`` itself.
 
 All states are built in one namespace, up to four times: for the module to look at and repair, for
-a Felix of either era to work on afterwards, and once more for nobody to repair, to see what Felix
+a Felix of either behaviour to work on afterwards, and once more without a repair, to see what Felix
 makes of that. Then come an audit, a check, a repair, a second repair and a last audit, and what tc
 and bpf(2) show after each. The tests only compare.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.integration import felix, tcx
 from ansible_collections.dataplane.calico_bpf.tests.integration import lab as labs
@@ -75,6 +75,13 @@ def stays(code: str, hook: str | None, remedy: str) -> Expected:
     return Expected(code, hook, remedy=remedy)
 
 
+#: How the releases that states name re-attach.
+NAMED = {
+    "v3.29.1": Behaviour.ADD_THEN_DELETE,
+    "v3.29.5": Behaviour.REPLACE_AND_COMPARE,
+}
+
+
 @dataclass(frozen=True)
 class State:
     filters: tuple[Attached, ...] = ()
@@ -88,7 +95,12 @@ class State:
     changes: bool = False
     #: Builds what ``filters`` cannot.
     extra: Callable[[Lab, str], None] | None = None
-    felix_era: str = "auto"
+    calico_version: str = "auto"
+
+    @property
+    def behaviour(self) -> Behaviour | None:
+        """That of the release, where one is named."""
+        return NAMED.get(self.calico_version)
 
 
 def ingress(handle: int = 1, **more: Any) -> Attached:
@@ -277,19 +289,21 @@ STATES: dict[str, State] = {
     "one side missing, other at 2": State(
         (egress(2),), (stays("missing_program", "ingress", REATTACH),), "drifted"
     ),
-    "one side missing, other at 1, era B": State(
+    "one side missing, other at 1, add_then_delete": State(
         (ingress(1),), (stays("missing_program", "egress", REATTACH),), "drifted",
-        felix_era="B", changes=True,
+        calico_version="v3.29.1", changes=True,
     ),
-    "one side missing, other at 2, era B": State(
-        (egress(2),), (stays("missing_program", "ingress", REATTACH),), "drifted", felix_era="B"
-    ),
-    "one side missing, other at 1, era C": State(
-        (ingress(1),), (stays("missing_program", "egress", REATTACH),), "drifted", felix_era="C"
-    ),
-    "one side missing, other at 2, era C": State(
+    "one side missing, other at 2, add_then_delete": State(
         (egress(2),), (stays("missing_program", "ingress", REATTACH),), "drifted",
-        felix_era="C", changes=True,
+        calico_version="v3.29.1",
+    ),
+    "one side missing, other at 1, replace_and_compare": State(
+        (ingress(1),), (stays("missing_program", "egress", REATTACH),), "drifted",
+        calico_version="v3.29.5",
+    ),
+    "one side missing, other at 2, replace_and_compare": State(
+        (egress(2),), (stays("missing_program", "ingress", REATTACH),), "drifted",
+        calico_version="v3.29.5", changes=True,
     ),
     "both sides missing": State(
         (),
@@ -361,7 +375,7 @@ STATES: dict[str, State] = {
 
 #: What becomes of each copy of a state, by the last letter of its interface's name.
 REPAIRED, LEFT_ALONE = "m", "x"
-FOR_FELIX = {Era.B: "b", Era.C: "c"}
+FOR_FELIX = {Behaviour.ADD_THEN_DELETE: "b", Behaviour.REPLACE_AND_COMPARE: "c"}
 RUNS = ("audit", "check", "repair", "again", "last")
 
 
@@ -433,15 +447,15 @@ def look(lab: Lab, interface: str) -> Seen:
 
 
 #: Each state that a repair was for, with the Felix that then works on a copy of it: whatever was
-#: repaired, and, where one hook is bare, what needs no repair under the era that was named.
+#: repaired, and, where one hook is bare, what needs no repair under the behaviour that was named.
 AFTERWARDS = [
-    (name, era)
+    (name, behaviour)
     for name, state in STATES.items()
-    for era in (Era.B, Era.C)
-    if state.felix_era == era.value or (state.felix_era == "auto" and state.changes)
+    for behaviour in (Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE)
+    if state.behaviour is behaviour or (state.calico_version == "auto" and state.changes)
 ]
 COPIES = [(name, copy) for name in STATES for copy in (REPAIRED, LEFT_ALONE)]
-COPIES += [(name, FOR_FELIX[era]) for name, era in AFTERWARDS]
+COPIES += [(name, FOR_FELIX[behaviour]) for name, behaviour in AFTERWARDS]
 
 
 @pytest.fixture(scope="module")
@@ -458,12 +472,12 @@ def stories(module_lab: Lab) -> Iterator[dict[str, Story]]:
 
 
 def _tell(lab: Lab, stories: dict[str, Story], run: str) -> None:
-    """One run of the module for each era over its states, all copies but those to be left alone."""
-    eras = {state.felix_era for state in STATES.values()}
-    cases = {f"era-{era}": _options(era, run) for era in eras}
+    """One run of the module for each release over its states, but for the copies left alone."""
+    versions = {state.calico_version for state in STATES.values()}
+    cases = {f"run-{version}": _options(version, run) for version in versions}
     results = lab.modules("qdisc_consistency", cases, check=run == "check", diff=True)
     for name, story in stories.items():
-        result = results[f"era-{STATES[name].felix_era}"]
+        result = results[f"run-{STATES[name].calico_version}"]
         endpoints = {e["interface"]: e for e in result["endpoints"]}
         story.runs[run] = result
         story.told[run] = endpoints[interface_of(name, REPAIRED)]
@@ -475,12 +489,12 @@ def _copies(name: str) -> list[tuple[str, str]]:
     return [(n, copy) for n, copy in COPIES if n == name and copy in FOR_FELIX.values()]
 
 
-def _options(era: str, run: str) -> dict[str, Any]:
+def _options(version: str, run: str) -> dict[str, Any]:
     return {
-        "interfaces": [interface_of(n, "?") for n in STATES if STATES[n].felix_era == era],
+        "interfaces": [interface_of(n, "?") for n in STATES if STATES[n].calico_version == version],
         "exclude": [f"cali*{LEFT_ALONE}"],
         "state": "audited" if run in ("audit", "last") else "consistent",
-        "felix_era": era,
+        "calico_version": version,
         "settle": 0,
         "verbose_endpoints": True,
     }
@@ -603,8 +617,8 @@ def test_the_outlook_is_what_felix_does(
 ) -> None:
     """Of the copy that nobody repaired; and the message is Felix's own line."""
     interface = interface_of(name, LEFT_ALONE)
-    era = Era.B if state.felix_era == "auto" else Era(state.felix_era)
-    outlook, line = felix.witnessed(Felix(module_lab, era).passes(interface))
+    behaviour = state.behaviour or Behaviour.ADD_THEN_DELETE
+    outlook, line = felix.witnessed(Felix(module_lab, behaviour).passes(interface))
     told = stories[name].told["audit"]
     assert told["outlook"] == outlook.value
     message = told.get("felix_message")
@@ -612,16 +626,16 @@ def test_the_outlook_is_what_felix_does(
 
 
 @pytest.mark.parametrize(
-    ("repaired_name", "era"), AFTERWARDS, ids=[f"{n}-{e.value}" for n, e in AFTERWARDS]
+    ("repaired_name", "behaviour"), AFTERWARDS, ids=[f"{n}-{e.value}" for n, e in AFTERWARDS]
 )
 def test_felix_finds_parity_after_the_repair(
-    module_lab: Lab, stories: dict[str, Story], repaired_name: str, era: Era
+    module_lab: Lab, stories: dict[str, Story], repaired_name: str, behaviour: Behaviour
 ) -> None:
     """On every one of eight passes, of which the first mends what was bare."""
-    copy, story = FOR_FELIX[era], stories[repaired_name]
+    copy, story = FOR_FELIX[behaviour], stories[repaired_name]
     assert _moves(story.copies["repair"][copy]) == _moves(story.told["repair"])
     interface = interface_of(repaired_name, copy)
-    assert Felix(module_lab, era).passes(interface) == [None] * 8
+    assert Felix(module_lab, behaviour).passes(interface) == [None] * 8
     slots = [[f.slot for f in ours(module_lab.filters(interface, hook))] for hook in HOOKS]
     assert slots[0] == slots[1]
     assert len(slots[0]) == 1

@@ -16,7 +16,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.observa
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.processes import Sampler
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.tests.felix import passes
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour
 from ansible_collections.dataplane.calico_bpf.tests.integration import actors
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import remove_pins
@@ -73,7 +73,7 @@ def test_a_further_socket_of_a_process_tells_nothing(lab: Lab) -> None:
 
 def test_tcx_is_counted_by_the_kernel_itself(lab: Lab) -> None:
     """Three passes over both hooks; a second interface was attached to before and stays."""
-    felix = passes.Felix(Era.TCX, lab.objects / "allow.o")
+    felix = passes.Felix(Behaviour.TCX, lab.objects / "allow.o")
     busy, calm = lab.endpoint("cali1"), lab.endpoint("cali2")
     done = threading.Event()
 

@@ -32,12 +32,14 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repa
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour, Policy
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, run
 
 HOOKS = ("ingress", "egress")
-#: As argspec.policy makes it of felix_era=auto.
-AUTO = Policy(Era.B, also_safe_for=(Era.C, Era.D))
+#: As argspec.policy makes it of calico_version=auto.
+AUTO = Policy(
+    Behaviour.ADD_THEN_DELETE, also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+)
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
@@ -241,8 +243,12 @@ DRIFTS = {
     # are IPv4, so it enforces for them.
     "detour past protocol ip": Drift((Place(protocol="ip"),), (_ONE,), 4),
     "detour past protocol ip at egress": Drift((_ONE,), (Place(protocol="ip"),), 4),
-    "era B without egress": Drift((_ONE,), (), 2, policy=Policy(Era.B)),
-    "era B without ingress": Drift((), (_ONE,), 2, policy=Policy(Era.B)),
+    "add_then_delete without egress": Drift(
+        (_ONE,), (), 2, policy=Policy(Behaviour.ADD_THEN_DELETE)
+    ),
+    "add_then_delete without ingress": Drift(
+        (), (_ONE,), 2, policy=Policy(Behaviour.ADD_THEN_DELETE)
+    ),
     # From here on the hook enforces nothing until its first write.
     "wrong protocol": Drift((Place(protocol="arp"),), (_ONE,), 4, enforced=False),
     "wrong chain": Drift((Place(chain=5),), (_ONE,), 2, enforced=False),

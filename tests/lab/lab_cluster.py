@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era, Release
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour, Release
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, compile_program
 from ansible_collections.dataplane.calico_bpf.tests.lab import manifests
 from ansible_collections.dataplane.calico_bpf.tests.lab.api import Api
@@ -177,8 +177,10 @@ class LabCluster:
         :returns: their interfaces.
         :raises ValueError: there are not so many with filters.
         """
-        era = Release.of(self.version()).era("TC")
-        adds = era if era is Era.A else Era.B  # those that came later keep what they find
+        behaviour = Release.of(self.version()).behaviour("TC")
+        adds = (
+            behaviour if behaviour is Behaviour.ADD_AT_FREE_PRIORITY else Behaviour.ADD_THEN_DELETE
+        )  # those that came later keep what they find
         chosen = self.nodes[node].agents()[:count]
         if len(chosen) < count:
             raise ValueError(f"{node} has only {len(chosen)} endpoints that stay")

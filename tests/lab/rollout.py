@@ -22,7 +22,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import (
 from ansible_collections.dataplane.calico_bpf.tests.lab.releases import reports_terminal_phase
 from ansible_collections.dataplane.calico_bpf.tests.lab.serving import serving
 
-#: Where to: the first release of era C that loads on every kernel.
+#: Where to: the first release that replaces and compares, and loads on every kernel.
 FIXED = "v3.29.7"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/calico-bpf-rollout"
 DAEMON_SET = "/apis/apps/v1/namespaces/kube-system/daemonsets/calico-node"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.felix.passes import Felix, Point
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour
 
 
 class _Killed(Exception):
@@ -28,8 +28,8 @@ def _die_when_complete(_interface: str, _hook: str, point: Point) -> None:
         raise _Killed
 
 
-def main(era: str, program: str, first: str, *interfaces: str) -> None:
-    felix = Felix(Era(era), Path(program), _die_when_complete)
+def main(behaviour: str, program: str, first: str, *interfaces: str) -> None:
+    felix = Felix(Behaviour(behaviour), Path(program), _die_when_complete)
     other = next(hook for hook in HOOKS if hook != first)
     for interface in interfaces:
         with suppress(_Killed):

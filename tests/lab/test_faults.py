@@ -77,7 +77,7 @@ def must_have_stopped(lab: Rollout, code: int, told: str, at: str, phase: str, *
 
 
 def test_an_api_that_fails_for_a_while_is_outlived() -> None:
-    """Meanwhile era C inherits a mismatch, which it would freeze: it is repaired before."""
+    """Felix inherits a mismatch, which replacing in place would freeze: it is repaired before."""
     with new_rollout("embedded", nodes=1, endpoints=1, version="v3.29.4") as lab:
         api = lab.cluster.api
         assert isinstance(api, EmbeddedApi)

@@ -139,7 +139,7 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
     "neither version nor manifest": ({"calico_bpf_version": ""}, ("version, manifest",)),
     "no such override": (
         {"calico_bpf_overrides": ["everything"]},
-        ("overrides: 'everything' is no code of a refusal; there are", "ctlb_kernel"),
+        ("overrides: 'everything' is not the code of a blocker; codes: ", "ctlb_kernel"),
     ),
     "an override of what there is no way without": (
         {"calico_bpf_overrides": ["node_unknown"]},

@@ -37,7 +37,7 @@ OLD, NODE = "v3.28.1", "/api/v1/nodes/worker-1"
 #: One variable of each phase's role that has any which can be wrong by itself.
 WRONG = {
     "drain": ("drain_timeout", "soon"),
-    "node_upgrade": ("node_upgrade_felix_era", "A"),
+    "node_upgrade": ("node_upgrade_timeout", "soon"),
     "preflight": ("preflight_mode", "sideways"),
     "qdisc_parity": ("qdisc_parity_tolerate", "everything"),
     "reattach": ("reattach_patience", "long"),

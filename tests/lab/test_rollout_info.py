@@ -156,7 +156,7 @@ def column(shown: Object, name: str) -> list[Any]:
 def test_a_whole_run_and_the_way_back(site: Site) -> None:
     first, second, third = site.nodes
     before = site.info(version=NEW, nodes=site.nodes)
-    assert before["refusals"] == []
+    assert before["problems"]["blockers"] == []
     assert before["install"] == "manifest"
     assert column(before, "state") == ["todo"] * 3
     assert before["estimated_seconds"] == 180
@@ -169,7 +169,7 @@ def test_a_whole_run_and_the_way_back(site: Site) -> None:
     site.raw.do("PATCH", site.path, before["target"]["patch"], patch="strategic-merge")
     eventually(lambda: site.info(version=NEW)["target"]["revision"])
     shown = site.replace_pod(first)
-    assert (shown["version"], shown["era"]) == (NEW, "C")
+    assert (shown["version"], shown["calico_version"]) == (NEW, NEW)
     done = {VERIFIED: shown["revision"], UPGRADED_AT: "2026-11-23T22:00:00Z"}
     site.annotate(f"/api/v1/nodes/{first}", **done)
     held = f"{site.pods}/{site.pod_on(second)['metadata']['name']}"
@@ -179,7 +179,7 @@ def test_a_whole_run_and_the_way_back(site: Site) -> None:
     half = site.info(version=NEW, nodes=site.nodes)
     assert column(half, "state") == ["done", "interrupted", "interrupted"]
     assert half["versions"] == {OLD: 2, NEW: 1}
-    assert half["refusals"] == []
+    assert half["problems"]["blockers"] == []
     assert half["former_revision"] == former
     assert half["target"]["revision_hash"] == shown["revision"]
 
@@ -199,7 +199,7 @@ def test_a_whole_run_and_the_way_back(site: Site) -> None:
 def test_a_manifest_brings_in_its_whole_template(site: Site) -> None:
     wanted = daemon_set(site.namespace, NEW, FELIX_LOGSEVERITYSCREEN="Warning")
     shown = site.info(manifest=[wanted])
-    assert shown["refusals"] == []
+    assert shown["problems"]["blockers"] == []
     assert shown["target"]["revision"] is None
     site.raw.do("PATCH", site.path, shown["target"]["patch"], patch="strategic-merge")
     eventually(lambda: site.info(manifest=[wanted])["target"]["revision"])
@@ -224,7 +224,7 @@ def test_a_budget_that_can_never_be_met_is_named_with_its_node(site: Site) -> No
     site.raw.do("POST", path, budget)
 
     def refused() -> Any:
-        return site.info(version=NEW, nodes=site.nodes)["refusals"]
+        return site.info(version=NEW, nodes=site.nodes)["problems"]["blockers"]
 
     (only,) = eventually(refused)
     assert (only["code"], only["node"]) == ("budget_never_met", node)
@@ -235,18 +235,18 @@ def test_a_cordoned_node_and_one_that_is_none(site: Site) -> None:
     node = f"/api/v1/nodes/{site.nodes[0]}"
     site.raw.do("PATCH", node, {"spec": {"unschedulable": True}})
     shown = site.info(version=NEW, nodes=(*site.nodes, "elsewhere"))
-    assert [(each["code"], each["node"]) for each in shown["refusals"]] == [
+    assert [(each["code"], each["node"]) for each in shown["problems"]["blockers"]] == [
         ("node_unknown", "elsewhere")
     ]
-    assert [(each["code"], each["node"]) for each in shown["cautions"]] == [
+    assert [(each["code"], each["node"]) for each in shown["problems"]["warnings"]] == [
         ("node_cordoned_by_another", site.nodes[0])
     ]
-    assert shown["nodes"][0]["problems"] == [shown["cautions"][0]["message"]]
+    assert shown["nodes"][0]["problems"] == [shown["problems"]["warnings"][0]["message"]]
 
 
 def test_no_daemon_set(site: Site) -> None:
     shown = site.info(version=NEW, daemonset="canal")
-    assert [each["code"] for each in shown["refusals"]] == ["no_daemonset"]
+    assert [each["code"] for each in shown["problems"]["blockers"]] == ["no_daemonset"]
     assert (shown["install"], shown["daemonset"], shown["target"]) == ("none", None, None)
 
 
@@ -296,9 +296,9 @@ def answers(raw: Client, code: int, method: str, path: str, body: Any = None) ->
 def test_what_calicos_own_resources_say(site: Site, defined: None) -> None:
     shown = site.info(version="v3.31.7", overrides=frozenset({"operator_install"}))
     assert (shown["encapsulation"], shown["install"]) == ("vxlan", "operator")
-    refused = [(each["code"], each["advisory"]) for each in shown["refusals"]]
+    refused = [(each["code"], each["advisory"]) for each in shown["problems"]["blockers"]]
     assert refused == [("known_bad_path", "vxlan_mixed_releases")]
-    assert [each["code"] for each in shown["cautions"]] == ["operator_install"]
+    assert [each["code"] for each in shown["problems"]["warnings"]] == ["operator_install"]
 
 
 # --- through Ansible itself -----------------------------------------------------------------------
@@ -327,7 +327,7 @@ def embedded() -> Iterator[EmbeddedApi]:
 def test_missing_permissions_are_all_told_at_once(embedded: EmbeddedApi) -> None:
     embedded.access.denied |= {("patch", "nodes"), ("create", "pods/eviction"), ("list", "pods")}
     shown = ansible(embedded, "rollout_info", version=NEW)
-    assert [each["code"] for each in shown["refusals"]] == ["api_permission"]
+    assert [each["code"] for each in shown["problems"]["blockers"]] == ["api_permission"]
     assert shown["permissions"] == [
         "patch nodes in the whole cluster",
         "list pods in the whole cluster",
@@ -338,9 +338,9 @@ def test_missing_permissions_are_all_told_at_once(embedded: EmbeddedApi) -> None
 def test_the_action_reads_the_environment_and_refuses_bad_input(embedded: EmbeddedApi) -> None:
     shown = ansible(embedded, "rollout_info", version=NEW)
     assert (shown["changed"], shown["install"]) == (False, "none")
-    assert [each["code"] for each in shown["refusals"]] == ["no_daemonset"]
+    assert [each["code"] for each in shown["problems"]["blockers"]] == ["no_daemonset"]
     wrong = ansible(embedded, "rollout_info", version=NEW, overrides=["everything"])
-    assert "'everything' is no code" in wrong["msg"]
+    assert "'everything' is not the code of a blocker" in wrong["msg"]
     assert "missing: version, manifest" in ansible(embedded, "rollout_info")["msg"]
 
 
@@ -350,8 +350,10 @@ def test_a_closed_resource_is_told_and_no_more(embedded: EmbeddedApi) -> None:
     embedded.access.denied.add(("list", "ippools"))
     raw.do("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets", daemon_set("kube-system"))
     shown = ansible(embedded, "rollout_info", version=NEW)
-    assert shown["refusals"] == []
-    assert ["ippools may not be listed" in each["message"] for each in shown["cautions"]] == [True]
+    assert shown["problems"]["blockers"] == []
+    assert [
+        "ippools may not be listed" in each["message"] for each in shown["problems"]["warnings"]
+    ] == [True]
 
 
 def test_outside_the_window_a_real_run_fails_and_a_trial_warns(embedded: EmbeddedApi) -> None:
@@ -376,6 +378,6 @@ def test_advisories_need_no_cluster(embedded: EmbeddedApi) -> None:
         encapsulation="none",
     )
     assert (shown["severity"], shown["attach_type"]) == ("refuse", "tcx")
-    assert (shown["from_era"], shown["to_era"]) == ("D", "C")
+    assert (shown["from_behaviour"], shown["to_behaviour"]) == ("replace", "replace_and_compare")
     assert shown["advisories"][0]["code"] == "tcx_downgrade"
     assert ansible(embedded, "calico_advisory_info", to_version="latest")["severity"] == "refuse"

@@ -22,7 +22,7 @@ from urllib.request import urlopen
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era, Release
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour, Release
 from ansible_collections.dataplane.calico_bpf.tests.integration import tcx
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.lab.standin import faults
@@ -506,15 +506,20 @@ def _children_used(times: os.times_result) -> float:
 
 
 @pytest.mark.parametrize(
-    ("version", "era"),
-    [("v3.28.0", Era.A), ("3.28.1", Era.A), ("v3.28.2", Era.B), ("v3.28.4", Era.B),
-     ("v3.28.5", Era.C), ("v3.29.0", Era.B), ("v3.29.4", Era.B), ("v3.29.5", Era.C),
-     ("v3.30.0", Era.B), ("v3.30.1", Era.C), ("v3.30.7", Era.C), ("v3.31.0", Era.D),
-     ("v3.32.1", Era.D)],
-)  # fmt: skip
-def test_eras(version: str, era: Era) -> None:
-    assert Release.of(version).era("TC") is era
-    assert Release.of(version).era("TCX") is (Era.TCX if era is Era.D else era)
+    ("behaviour", "versions"),
+    [
+        (Behaviour.ADD_AT_FREE_PRIORITY, "v3.28.0 3.28.1"),
+        (Behaviour.ADD_THEN_DELETE, "v3.28.2 v3.28.4 v3.29.0 v3.29.4 v3.30.0"),
+        (Behaviour.REPLACE_AND_COMPARE, "v3.28.5 v3.29.5 v3.30.1 v3.30.7"),
+        (Behaviour.REPLACE, "v3.31.0 v3.32.1"),
+    ],
+)
+def test_behaviours(behaviour: Behaviour, versions: str) -> None:
+    for version in versions.split():
+        assert Release.of(version).behaviour("TC") is behaviour
+        assert Release.of(version).behaviour("TCX") is (
+            Behaviour.TCX if behaviour is Behaviour.REPLACE else behaviour
+        )
 
 
 @pytest.mark.parametrize(

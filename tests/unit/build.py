@@ -33,7 +33,7 @@ def ours(handle: int = 1, program: int = 10, priority: int = 49152, **other: Any
 
 def foreign(priority: int, handle: int = 1, program: int = 90, **other: Any) -> Attachment:
     """A stranger's cls_bpf filter."""
-    plain = ours(handle, program, priority, name=f"cil_from_contai:[{program}]", ours=False)
+    plain = ours(handle, program, priority, name=f"cil_from_contai:[{program}]", calico=False)
     return plain._replace(**other)
 
 

@@ -28,8 +28,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Attachment,
     Attachments,
     AttachType,
+    Behaviour,
     Endpoint,
-    Era,
     Hook,
     Qdisc,
     Slot,
@@ -143,7 +143,7 @@ class Kernel(TcSocket):
     ) -> None:
         program = self._opened[program_fd]
         put = kernel_rules.replace if replace else kernel_rules.add
-        new = build.ours(handle, program, priority, name=name, ours="cali" in name)
+        new = build.ours(handle, program, priority, name=name, calico="cali" in name)
         new = new._replace(loaded_at=self.programs[program].loaded_at)
         self._written(f"add {hook.value} {priority}/{handle}", ifindex, hook, lambda f: put(f, new))
 
@@ -211,7 +211,7 @@ class Kernel(TcSocket):
 
 
 def _enforced(attachments: Attachments) -> bool:
-    return any(a.ours and a.enforces for a in attachments)
+    return any(a.calico and a.enforces for a in attachments)
 
 
 def _raw(a: Attachment) -> RawFilter:
@@ -227,9 +227,9 @@ class Felix:
     ``attached``: the program that it last attached at each hook and did not delete itself.
     """
 
-    def __init__(self, kernel: Kernel, era: Era) -> None:
+    def __init__(self, kernel: Kernel, behaviour: Behaviour) -> None:
         self._kernel = kernel
-        self._era = era
+        self._behaviour = behaviour
         self.attached: dict[Hook, int] = {}
 
     def reattach(self) -> None:
@@ -242,14 +242,18 @@ class Felix:
         """One hook; it yields wherever others may write before it goes on."""
         if build.INTERFACE not in self._kernel.endpoints:
             return
-        listed = [a for a in self._kernel.at(hook) if a.ours]
+        listed = [a for a in self._kernel.at(hook) if a.calico]
         yield
-        attach = self._replace if self._era is Era.C and listed else self._add
+        attach = (
+            self._replace
+            if self._behaviour is Behaviour.REPLACE_AND_COMPARE and listed
+            else self._add
+        )
         try:
             attach(hook, listed)
         except kernel_rules.Refused:
             return
-        if self._era is Era.B:
+        if self._behaviour is Behaviour.ADD_THEN_DELETE:
             for old in listed:
                 yield
                 self._delete(hook, old)

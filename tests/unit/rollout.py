@@ -91,14 +91,18 @@ def endpoint(interface: str, verdict: str = "drifted") -> dict[str, Any]:
         "action": "add", "hook": "egress", "priority": 49152, "handle": 1, "chain": 0,
         "program_id": 4180, "name": "cali_tc_preambl:[4180]",
     }  # fmt: skip
-    attachment = {"attach_type": "tc", "priority": 49152, "handle": 1, "ours": True}
+    attachment = {"attach_type": "tc", "priority": 49152, "handle": 1, "calico": True}
     return {
         "interface": interface,
         "ifindex": 3,
         "qdisc": "clsact",
         "verdict": verdict,
         "outlook": "ok" if verdict == "repaired" else "stuck",
-        "outlook_by_era": {"B": "stuck", "C": "stuck", "D": "ok"},
+        "outlook_by_behaviour": {
+            "add_then_delete": "stuck",
+            "replace_and_compare": "stuck",
+            "replace": "ok",
+        },
         "findings": [found],
         "remaining": [] if verdict == "repaired" else [found],
         "plan": [step, {**step, "action": "delete", "handle": 2}],

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ..model import Behaviour
+
 #: v3.29.5, 3.29.5, v3.29.5-amd64, v3.31.0-rc1, v3.33.0-0.dev-482-g0123abcd
 _TAG = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+._](.+))?")
 _PRERELEASE = re.compile(r"(^|[-.\d])(dev|alpha|beta|rc|pre)([-.\d]|$)")
@@ -97,12 +99,16 @@ def _end(text: str) -> Release | None:
     return release
 
 
+#: As a person reads it: the releases whose source was read.
+KNOWN = "v3.24.0 to v3.32"
 _KNOWN = releases("3.24.0-3.32.9999")
 #: felix/bpf/tc/attach.go passes a priority and adds before it deletes; the hooks are compared in
 #: felix/dataplane/linux/bpf_ep_mgr.go, in 3.27 too, whose message has "qdist".
-_ERA_B = releases("3.27.5 3.28.2-3.28.4 3.29.0-3.29.4 3.30.0")
-_ERA_C = releases("3.28.5-3.28.9999 3.29.5-3.29.9999 3.30.1-3.30.9999")
-_ERA_D = releases("3.31.0-3.32.9999")
+_BEHAVIOURS = {
+    Behaviour.ADD_THEN_DELETE: releases("3.27.5 3.28.2-3.28.4 3.29.0-3.29.4 3.30.0"),
+    Behaviour.REPLACE_AND_COMPARE: releases("3.28.5-3.28.9999 3.29.5-3.29.9999 3.30.1-3.30.9999"),
+    Behaviour.REPLACE: releases("3.31.0-3.32.9999"),
+}
 #: Every heartbeat of the kubelet re-attaches everything: updateHostIP in bpf_ep_mgr.go makes all
 #: interfaces not ready without having compared the address.
 _CHURNS = releases("3.27.5 3.28.2-3.28.3 3.29.0-3.29.3")
@@ -111,12 +117,16 @@ _KNOWS_TCX = releases("3.31.0-")
 _TCX_KERNEL = (6, 6)
 
 
-def felix_era(release: Release | None) -> str:
-    """The value of the modules' option ``felix_era``: B, C, D, or auto where none of them fits."""
+def behaviour(release: Release | None) -> Behaviour | None:
+    """How it re-attaches; None for an unknown release, and for those before 3.27.5 and 3.28.2."""
     if release is None:
-        return "auto"
-    eras = {"B": _ERA_B, "C": _ERA_C, "D": _ERA_D}
-    return next((era for era, members in eras.items() if release in members), "auto")
+        return None
+    return next((which for which, members in _BEHAVIOURS.items() if release in members), None)
+
+
+def calico_version(release: Release | None) -> str:
+    """The value of the modules' option ``calico_version``: ``auto`` for an unknown release."""
+    return str(release) if release is not None and release.known else "auto"
 
 
 def churns(release: Release | None) -> bool:

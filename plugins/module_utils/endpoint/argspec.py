@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..calico.versions import KNOWN, behaviour, parse
+from ..errors import Refusal
 from ..kernel.programs import ProgramSpec
-from ..model import FIRST_AUTO_PRIORITY, AttachType, Era, Hook, Policy
+from ..model import FIRST_AUTO_PRIORITY, AttachType, Behaviour, Hook, Policy
 from .attach import Place
 
 Spec = dict[str, Any]
@@ -17,7 +19,7 @@ Spec = dict[str, Any]
 NETNS: Spec = {"netns": {"type": "str"}}
 #: How endpoints are judged and repaired; the documentation is the fragment ``judging``'s.
 JUDGING: Spec = {
-    "felix_era": {"type": "str", "choices": ["auto", "B", "C", "D"], "default": "auto"},
+    "calico_version": {"type": "str", "default": "auto"},
     "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
     "settle": {"type": "float", "default": 1.0},
     "retries": {"type": "int", "default": 3},
@@ -41,16 +43,25 @@ PROGRAM_REQUIRED_BY = {"program": ["object"], "source": ["function"], "function"
 
 
 def policy(params: Mapping[str, Any]) -> Policy:
-    """``felix_era`` auto judges for the strictest, B, and does no harm under the others.
+    """``calico_version`` auto judges for the strictest behaviour and does no harm to the others.
 
-    ``attach_type`` auto: whichever is in use.
+    So does a release from before these behaviours. ``attach_type`` auto: whichever is in use.
+
+    :raises Refusal: how that release re-attaches is not known.
     """
-    era = params["felix_era"]
-    attach_type = params["attach_type"]
+    version, attach_type = params["calico_version"], params["attach_type"]
+    release = None if version == "auto" else parse(version)
+    if version != "auto" and not (release and release.known):
+        raise Refusal(
+            f"calico_version is {version!r}; known releases are {KNOWN} (final ones, such as "
+            "v3.29.5), or auto; nothing was touched"
+        )
     wanted = None if attach_type == "auto" else AttachType(attach_type)
-    if era == "auto":
-        return Policy(Era.B, wanted, also_safe_for=(Era.C, Era.D))
-    return Policy(Era(era), wanted)
+    known = behaviour(release)
+    if known is not None:
+        return Policy(known, wanted)
+    others = (Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+    return Policy(Behaviour.ADD_THEN_DELETE, wanted, also_safe_for=others)
 
 
 def program_spec(params: Mapping[str, Any]) -> ProgramSpec:

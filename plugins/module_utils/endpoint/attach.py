@@ -262,11 +262,11 @@ def _base(name: str) -> str:
 
 
 def _same_owner(a: Attachment, name: str) -> bool:
-    return (a.ours and named_by_calico(name)) or _base(a.name) == _base(name)
+    return (a.calico and named_by_calico(name)) or _base(a.name) == _base(name)
 
 
 def _may_remove(a: Attachment, name: str | None) -> bool:
-    return a.ours if name is None else _base(a.name) == _base(name)
+    return a.calico if name is None else _base(a.name) == _base(name)
 
 
 def _present_handle(filters: Attachments, place: Place, name: str) -> int:

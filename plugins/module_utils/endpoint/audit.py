@@ -93,7 +93,7 @@ def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
     """Whether Calico's BPF dataplane is here at all: no program of its on any endpoint means no."""
     if options.managed or options.policy.attach_type is not None:
         return True
-    return any(e.has_ours for e in snapshot.endpoints)
+    return any(e.has_calico for e in snapshot.endpoints)
 
 
 def _confirm(

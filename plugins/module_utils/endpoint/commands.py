@@ -177,7 +177,7 @@ def _endpoint_consistent(
 
 #: What is told of one endpoint's audit besides before and after.
 _TOLD = (
-    "verdict", "outlook", "outlook_by_era", "felix_message",
+    "verdict", "outlook", "outlook_by_behaviour", "felix_message",
     "findings", "remaining", "plan", "done", "notes",
 )  # fmt: skip
 
@@ -199,7 +199,7 @@ def _detach(worker: ProgramAttacher, before: Endpoint, check_mode: bool) -> Endp
         (hook, Change(a, None, partial(worker.remove, hook, a)))
         for hook in Hook
         for a in before.at(hook)
-        if a.ours
+        if a.calico
     ]
     return _apply(before, changes, check_mode)
 

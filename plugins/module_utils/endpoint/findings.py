@@ -17,9 +17,9 @@ from ..model import (
     Attachment,
     Attachments,
     AttachType,
+    Behaviour,
     Code,
     Endpoint,
-    Era,
     Finding,
     Hook,
     Judgement,
@@ -42,7 +42,7 @@ def assess(endpoint: Endpoint, policy: Policy) -> Judgement:
     """The findings and the outlook of ``endpoint``; its plan is plan.py's."""
     if _in_parity(endpoint, policy):
         return _CLEAN
-    now, message = predict(endpoint, policy.era)
+    now, message = predict(endpoint, policy.behaviour)
     return Judgement(tuple(_findings(endpoint, policy, now)), (), now, message)
 
 
@@ -66,35 +66,35 @@ def _in_parity(endpoint: Endpoint, policy: Policy) -> bool:
 
 
 def as_felix_attaches(a: Attachment) -> bool:
-    return a.ours and a.direct_action and a.protocol == ETH_P_ALL and not a.chain and not a.legacy
+    return a.calico and a.direct_action and a.protocol == ETH_P_ALL and not a.chain and not a.legacy
 
 
 def attach_type_of(endpoint: Endpoint, policy: Policy) -> AttachType:
     """How the endpoint is meant to be attached: the policy's word, else what it uses."""
     if policy.attach_type is not None:
         return policy.attach_type
-    types = {a.attach_type for hook in HOOKS for a in endpoint.at(hook) if a.ours}
+    types = {a.attach_type for hook in HOOKS for a in endpoint.at(hook) if a.calico}
     return AttachType.TCX if types == {AttachType.TCX} else AttachType.TC
 
 
 def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Finding]:
-    """Every deviation of ``endpoint``; ``now`` is its outlook under ``policy``'s era."""
+    """Every deviation of ``endpoint``; ``now`` is its outlook under ``policy``'s behaviour."""
     wanted = attach_type_of(endpoint, policy)
     if wanted is AttachType.TC:
         yield from _qdisc_findings(endpoint)
     yield from _mixed_findings(endpoint, wanted)
     for hook in HOOKS:
         attachments = endpoint.at(hook)
-        ours = [a for a in attachments if a.ours and a.attach_type is wanted]
-        if not ours:
+        attached = [a for a in attachments if a.calico and a.attach_type is wanted]
+        if not attached:
             if endpoint.qdisc is not Qdisc.NONE or wanted is AttachType.TCX:
                 yield _missing(endpoint, hook, wanted, policy, now)
             continue
-        yield from _shape_findings(hook, ours)
-        yield from _surplus_findings(hook, ours)
+        yield from _shape_findings(hook, attached)
+        yield from _surplus_findings(hook, attached)
         yield from _foreign_first(hook, attachments)
     if wanted is AttachType.TC:
-        yield from _slot_findings(endpoint, policy.era, now)
+        yield from _slot_findings(endpoint, policy.behaviour, now)
         yield from _taken_findings(endpoint, now)
     for pin in endpoint.dead_pins:
         yield Finding(
@@ -115,7 +115,7 @@ def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Find
 
 def _qdisc_findings(endpoint: Endpoint) -> Iterator[Finding]:
     if endpoint.qdisc is Qdisc.NONE:
-        tcx = endpoint.has_ours  # without clsact there is nothing else to be ours
+        tcx = endpoint.has_calico  # without clsact Calico has nothing else attached
         enforced = "only TCX enforces" if tcx else "NO POLICY IS ENFORCED at either hook"
         yield Finding(Code.MISSING_CLSACT, None, f"no clsact qdisc: {enforced}. {_REATTACH}")
     elif endpoint.qdisc is Qdisc.INGRESS:
@@ -130,7 +130,7 @@ def _qdisc_findings(endpoint: Endpoint) -> Iterator[Finding]:
 
 def _mixed_findings(endpoint: Endpoint, wanted: AttachType) -> Iterator[Finding]:
     for hook in HOOKS:
-        others = [a for a in endpoint.at(hook) if a.ours and a.attach_type is not wanted]
+        others = [a for a in endpoint.at(hook) if a.calico and a.attach_type is not wanted]
         if others:
             first = others[0]
             yield Finding(
@@ -150,11 +150,11 @@ def _missing(
     passes = {
         Outlook.OK: "Felix's next pass attaches one",
         Outlook.HEALS: "Felix attaches one after an error or two",
-        Outlook.STUCK: f"a Felix of era {policy.era.value} fails for ever as the endpoint stands",
+        Outlook.STUCK: f"Felix ({policy.behaviour.value}) fails at every pass in this state",
     }[now]
     if now is Outlook.STUCK and policy.also_safe_for:
-        passes += " (name it with felix_era, and the other hook is moved to where both are mended)"
-    if any(a.ours and a.enforces for a in endpoint.at(hook)):
+        passes += " (set calico_version: the other hook is then moved to where Felix heals both)"
+    if any(a.calico and a.enforces for a in endpoint.at(hook)):
         enforced = "another attach type enforces meanwhile"
     else:
         enforced = "NO POLICY IS ENFORCED at this hook"
@@ -165,8 +165,8 @@ def _missing(
     )
 
 
-def _shape_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
-    for a in ours:
+def _shape_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Finding]:
+    for a in attached:
         if a.protocol != ETH_P_ALL:
             yield Finding(
                 Code.WRONG_PROTOCOL,
@@ -178,7 +178,8 @@ def _shape_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
             yield Finding(
                 Code.WRONG_CHAIN,
                 hook,
-                f"{a} is in chain {a.chain}, where NO PACKET MEETS IT; a Felix of era B deletes "
+                f"{a} is in chain {a.chain}, where NO PACKET MEETS IT; a Felix that adds, then "
+                "deletes, deletes "
                 "its own new filter in its stead",
             )
         if not a.direct_action:
@@ -189,11 +190,11 @@ def _shape_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
             )
 
 
-def _surplus_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
-    """All of ours but the one that stays: older generations, legacy programs, plain duplicates."""
-    stays = survivor(tuple(ours))
+def _surplus_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Finding]:
+    """All but the one that stays: older generations, legacy programs, plain duplicates."""
+    stays = survivor(tuple(attached))
     behind = False
-    for a in ours:
+    for a in attached:
         if a is stays:
             behind = True
         elif a.legacy:
@@ -223,9 +224,9 @@ def _surplus_findings(hook: Hook, ours: list[Attachment]) -> Iterator[Finding]:
 
 def _foreign_first(hook: Hook, attachments: Attachments) -> Iterator[Finding]:
     for a in attachments:
-        if a.ours and a.enforces:
+        if a.calico and a.enforces:
             return
-        if not a.ours and a.runs:
+        if not a.calico and a.runs:
             yield Finding(
                 Code.FOREIGN_FILTER_FIRST,
                 hook,
@@ -234,15 +235,15 @@ def _foreign_first(hook: Hook, attachments: Attachments) -> Iterator[Finding]:
             )
 
 
-def _slot_findings(endpoint: Endpoint, era: Era, now: Outlook) -> Iterator[Finding]:
-    ingress, egress = (ours_tc(endpoint.at(hook)) for hook in HOOKS)
+def _slot_findings(endpoint: Endpoint, behaviour: Behaviour, now: Outlook) -> Iterator[Finding]:
+    ingress, egress = (calico_tc(endpoint.at(hook)) for hook in HOOKS)
     if not ingress or not egress:
         return
     i, e = survivor(ingress).slot, survivor(egress).slot
     if i == e:
         return
     code = Code.HANDLE_MISMATCH if i.priority == e.priority else Code.PRIORITY_MISMATCH
-    if era is Era.D:
+    if behaviour is Behaviour.REPLACE:
         yield Finding(
             code,
             None,
@@ -261,13 +262,13 @@ def _slot_findings(endpoint: Endpoint, era: Era, now: Outlook) -> Iterator[Findi
 def _taken_findings(endpoint: Endpoint, now: Outlook) -> Iterator[Finding]:
     for hook in HOOKS:
         attachments = endpoint.at(hook)
-        ours = ours_tc(attachments)
-        would_use = max((a.priority for a in ours), default=FIRST_AUTO_PRIORITY)
+        attached = calico_tc(attachments)
+        would_use = max((a.priority for a in attached), default=FIRST_AUTO_PRIORITY)
         strangers = [
             a
             for a in attachments
             if a.attach_type is AttachType.TC
-            and not a.ours
+            and not a.calico
             and not a.chain
             and a.priority in (would_use, FIRST_AUTO_PRIORITY)
         ]
@@ -281,20 +282,20 @@ def _taken_findings(endpoint: Endpoint, now: Outlook) -> Iterator[Finding]:
             )
 
 
-def ours_tc(attachments: Attachments) -> Attachments:
-    return tuple(a for a in attachments if a.ours and a.attach_type is AttachType.TC)
+def calico_tc(attachments: Attachments) -> Attachments:
+    return tuple(a for a in attachments if a.calico and a.attach_type is AttachType.TC)
 
 
-def survivor(ours: Attachments) -> Attachment:
-    """Which of several attachments of ours at one hook stays: the one that Felix means to run.
+def survivor(attached: Attachments) -> Attachment:
+    """Which of several Calico attachments at one hook stays: the one that Felix means to run.
 
     Felix attaches in one way only, so what is attached so goes before what is not; then the
     latest program, by its load time (its id where that is not known: ids grow, but wrap at 2^31);
     of one program's copies the first, which is the one that packets meet.
     """
-    if len(ours) == 1:
-        return ours[0]
+    if len(attached) == 1:
+        return attached[0]
     return max(
-        ours,
+        attached,
         key=lambda a: (as_felix_attaches(a), not a.legacy, a.runs, a.loaded_at, a.program_id),
     )

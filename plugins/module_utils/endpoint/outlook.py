@@ -4,7 +4,8 @@
 """What Felix will make of an endpoint: its re-attach algorithms, replayed on the kernel's rules.
 
 Sources, all in projectcalico/calico: felix/bpf/tc/attach.go (AttachProgram, listAttachedPrograms,
-findFilterPriority, detachPrograms) at v3.29.1 for era B, v3.29.5 for era C, v3.31.0 for era D;
+findFilterPriority, detachPrograms) at v3.29.1 (add_then_delete), v3.29.5
+(replace_and_compare) and v3.31.0 (replace);
 felix/bpf/libbpf/libbpf_api.h (bpf_tc_program_attach) and felix/dataplane/linux/bpf_ep_mgr.go
 (doApplyPolicy) at the same tags. tests/integration/test_outlook.py replays the same algorithms with
 libbpf and tc on the running kernel and allows no different answer.
@@ -20,8 +21,8 @@ from ..model import (
     Attachment,
     Attachments,
     AttachType,
+    Behaviour,
     Endpoint,
-    Era,
     Hook,
     Outlook,
     Qdisc,
@@ -63,8 +64,8 @@ def _attach_error(refused: kernel_rules.Refused, filters: Attachments) -> FelixE
 
 
 def _add_then_delete(filters: Attachments, hook: Hook) -> tuple[Attachments, Slot]:
-    """Era B: a new filter at the highest priority of ours, then every listed one is deleted."""
-    listed = [f for f in filters if f.ours]
+    """A new filter at Calico's highest priority; then every listed one is deleted."""
+    listed = [f for f in filters if f.calico]
     try:
         priority = max((f.priority for f in listed), default=0) or kernel_rules.auto_priority(
             filters
@@ -92,9 +93,13 @@ def _tc_delete_error(hook: Hook, slot: Slot, refused: kernel_rules.Refused) -> s
     return f"failed to execute tc [{words} bpf]: rc=2 stderr={stderr} (exit status 2)"
 
 
-def _replace(filters: Attachments, era: Era) -> tuple[Attachments, Slot]:
-    """Eras C and D: the first listed filter of ours at the highest priority is replaced."""
-    listed = [f for f in filters if f.ours and (era is Era.C or named_by_calico(f.name))]
+def _replace(filters: Attachments, behaviour: Behaviour) -> tuple[Attachments, Slot]:
+    """The first listed filter at Calico's highest priority is replaced."""
+    listed = [
+        f
+        for f in filters
+        if f.calico and (behaviour is Behaviour.REPLACE_AND_COMPARE or named_by_calico(f.name))
+    ]
     try:
         if listed:
             slot = max(listed, key=lambda f: f.priority).slot
@@ -106,18 +111,18 @@ def _replace(filters: Attachments, era: Era) -> tuple[Attachments, Slot]:
         raise _attach_error(refused, filters) from None
 
 
-def felix_pass(filters: Attachments, era: Era, hook: Hook) -> tuple[Attachments, Slot]:
+def felix_pass(filters: Attachments, behaviour: Behaviour, hook: Hook) -> tuple[Attachments, Slot]:
     """One re-attach at one hook: what stands there afterwards, and where the new filter is.
 
     :raises FelixError: where Felix would log an error.
     """
-    if era is Era.B:
+    if behaviour is Behaviour.ADD_THEN_DELETE:
         return _add_then_delete(filters, hook)
-    return _replace(filters, era)
+    return _replace(filters, behaviour)
 
 
 def _both_hooks(
-    ingress: Attachments, egress: Attachments, era: Era
+    ingress: Attachments, egress: Attachments, behaviour: Behaviour
 ) -> tuple[Attachments, Attachments, str | None]:
     """One pass of doApplyPolicy over an endpoint: the hooks afterwards, and the error if any."""
     after: dict[Hook, Attachments] = {}
@@ -125,11 +130,15 @@ def _both_hooks(
     error: str | None = None
     for hook, filters in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
         try:
-            after[hook], slots[hook] = felix_pass(filters, era, hook)
+            after[hook], slots[hook] = felix_pass(filters, behaviour, hook)
         except FelixError as failed:
             after[hook] = failed.filters
             error = error or str(failed)
-    if error is None and era is not Era.D and slots[Hook.INGRESS] != slots[Hook.EGRESS]:
+    if (
+        error is None
+        and behaviour is not Behaviour.REPLACE
+        and slots[Hook.INGRESS] != slots[Hook.EGRESS]
+    ):
         i, e = slots[Hook.INGRESS], slots[Hook.EGRESS]
         error = (
             f"ingress qdisc info ({{true {i.priority} {i.handle}}}) does not equal "
@@ -143,7 +152,7 @@ def felix_message(error: str, interface: str) -> str:
     return f'Failed to apply policy to endpoint, leaving it dirty error={error} name="{interface}"'
 
 
-def predict(endpoint: Endpoint, era: Era) -> tuple[Outlook, str | None]:
+def predict(endpoint: Endpoint, behaviour: Behaviour) -> tuple[Outlook, str | None]:
     """What Felix's next passes will make of ``endpoint``, and the line it logs where stuck.
 
     ``ok``: every pass succeeds. ``stuck``: from some pass on, none does. ``heals``: the rest.
@@ -151,11 +160,11 @@ def predict(endpoint: Endpoint, era: Era) -> tuple[Outlook, str | None]:
     """
     if endpoint.qdisc is Qdisc.INGRESS:
         # It sits where clsact should go (bpf_tc_hook_create). From 3.30 on EnsureQdisc removes it,
-        # filters and all; up to 3.29, which the eras B and C include, it does not.
-        if era is Era.D:
+        # filters and all; up to 3.29, which the other behaviours include, it does not.
+        if behaviour is Behaviour.REPLACE:
             return Outlook.OK, None
         return Outlook.STUCK, felix_message("creating qdisc file exists", endpoint.interface)
-    verdict, error = _passes(_plain(endpoint.ingress), _plain(endpoint.egress), era)
+    verdict, error = _passes(_plain(endpoint.ingress), _plain(endpoint.egress), behaviour)
     if error is None:
         return verdict, None
     return verdict, felix_message(error.replace(_INTERFACE, endpoint.interface), endpoint.interface)
@@ -173,13 +182,15 @@ def _plain(attachments: Attachments) -> Attachments:
 
 
 @lru_cache(maxsize=4096)
-def _passes(ingress: Attachments, egress: Attachments, era: Era) -> tuple[Outlook, str | None]:
+def _passes(
+    ingress: Attachments, egress: Attachments, behaviour: Behaviour
+) -> tuple[Outlook, str | None]:
     """The outlook of two plain hooks, and, where stuck, the first error, for any interface."""
     errors: list[str | None] = []
     seen: dict[tuple[Attachments, Attachments], int] = {}
     while (ingress, egress) not in seen:
         seen[ingress, egress] = len(errors)
-        ingress, egress, error = _both_hooks(ingress, egress, era)
+        ingress, egress, error = _both_hooks(ingress, egress, behaviour)
         errors.append(error)
         if len(errors) > _MOST_PASSES:
             raise AssertionError(f"no cycle after {_MOST_PASSES} passes: {ingress} {egress}")

@@ -35,7 +35,7 @@ from ..model import (
     Step,
 )
 from . import kernel_rules
-from .findings import as_felix_attaches, assess, attach_type_of, ours_tc, survivor
+from .findings import as_felix_attaches, assess, attach_type_of, calico_tc, survivor
 from .outlook import predict
 
 #: tcm_info holds a priority in 16 bits.
@@ -89,7 +89,7 @@ def plan(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tuple[Plan, End
 
 
 def _movable(endpoint: Endpoint, policy: Policy) -> bool:
-    has_filters = endpoint.qdisc is Qdisc.CLSACT and endpoint.has_ours
+    has_filters = endpoint.qdisc is Qdisc.CLSACT and endpoint.has_calico
     return has_filters and attach_type_of(endpoint, policy) is AttachType.TC
 
 
@@ -118,13 +118,14 @@ def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tupl
 
 
 def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
-    """Whether no other era that Felix may be of fares worse than before.
+    """Whether the outlook is no worse for any other behaviour that Felix may have.
 
-    It matters where one hook is bare: era B wants the other hook off handle 1, era C on it.
+    It matters where one hook is bare: add_then_delete wants the other hook off handle 1,
+    replace_and_compare wants it there.
     """
-    for era in policy.also_safe_for:
-        end, _message = predict(after, era)
-        if end is not Outlook.OK and _WORSE[end] > _WORSE[predict(before, era)[0]]:
+    for behaviour in policy.also_safe_for:
+        end, _message = predict(after, behaviour)
+        if end is not Outlook.OK and _WORSE[end] > _WORSE[predict(before, behaviour)[0]]:
             return False
     return True
 
@@ -135,9 +136,9 @@ def _cheapest_first(endpoint: Endpoint) -> Iterator[_Candidate]:
     A slot that no hook uses takes an add and all deletes at each hook; what is no dearer than that
     need not be compared with them.
     """
-    ours = [ours_tc(endpoint.at(h)) for h in HOOKS]
-    in_use = {a.slot for attachments in ours for a in attachments}
-    elsewhere = sum(1 + len(attachments) for attachments in ours if attachments)
+    attached = [calico_tc(endpoint.at(h)) for h in HOOKS]
+    in_use = {a.slot for attachments in attached for a in attachments}
+    elsewhere = sum(1 + len(attachments) for attachments in attached if attachments)
     near = sorted(_candidates(endpoint, in_use))
     yield from (c for c in near if c.writes <= elsewhere)
     beside = _candidates(endpoint, _slots_beside(endpoint) - in_use)
@@ -150,7 +151,7 @@ def _drift(seen: Judgement) -> set[tuple[Code, Hook | None]]:
 
 def _candidates(endpoint: Endpoint, slots: Iterable[Slot]) -> Iterator[_Candidate]:
     hooks = {h: _split(endpoint.at(h))[1] for h in HOOKS}
-    survivors = {h: survivor(ours_tc(f)) for h, f in hooks.items() if ours_tc(f)}
+    survivors = {h: survivor(calico_tc(f)) for h, f in hooks.items() if calico_tc(f)}
     if any(s.program_id == 0 for s in survivors.values()):
         return
     for slot in slots:
@@ -168,7 +169,7 @@ def _slots_beside(endpoint: Endpoint) -> set[Slot]:
     priorities = {FIRST_AUTO_PRIORITY}
     for a in used:
         priorities |= {a.priority - 1, a.priority, a.priority + 1}
-    handles = {1, 2, 3} | {a.handle for a in used if a.ours}
+    handles = {1, 2, 3} | {a.handle for a in used if a.calico}
     return {Slot(p, h) for p, h in product(priorities, handles) if 0 < p <= _MOST_PRIORITY}
 
 
@@ -177,20 +178,20 @@ def _hook_steps(
 ) -> Iterator[Plan]:
     """The ways to leave just the survivor's program, at ``slot``, without a bare moment.
 
-    The program is added at its new place before anything goes. If another filter of ours still
+    The program is added at its new place before anything goes. If another of Calico's filters still
     holds that place, the program waits at a third one meanwhile.
     """
-    ours = tuple(f for f in filters if f.ours)
+    attached = tuple(f for f in filters if f.calico)
     there = kernel_rules.find(filters, slot)
     if there and as_felix_attaches(there) and there.program_id == survivor.program_id:
-        yield tuple(_delete(hook, f) for f in ours if f is not there)
+        yield tuple(_delete(hook, f) for f in attached if f is not there)
         return
     goal = _copy(survivor, slot)
-    deletes = tuple(_delete(hook, f) for f in ours)
+    deletes = tuple(_delete(hook, f) for f in attached)
     if there is None and kernel_rules.admits(filters, slot.priority):
         yield (_add(hook, goal), *deletes)
         return
-    strangers = tuple(f for f in filters if not f.ours)
+    strangers = tuple(f for f in filters if not f.calico)
     if kernel_rules.find(strangers, slot) or not kernel_rules.admits(strangers, slot.priority):
         return
     for place in _waiting_places(filters, slot):
@@ -244,9 +245,9 @@ def _end_with_order_kept(endpoint: Endpoint, steps: Plan) -> Endpoint | None:
 
 
 def _strangers_first(attachments: Attachments) -> Attachments | None:
-    """The strangers' filters that packets meet before our program; None where none of ours runs."""
-    ours = tuple(a for a in ours_tc(attachments) if a.runs)
-    if not ours:
+    """Foreign filters that packets meet before Calico's program; None where that does not run."""
+    attached = tuple(a for a in calico_tc(attachments) if a.runs)
+    if not attached:
         return None
-    end = attachments.index(survivor(ours))
-    return tuple(a for a in attachments[:end] if not a.ours and a.runs)
+    end = attachments.index(survivor(attached))
+    return tuple(a for a in attachments[:end] if not a.calico and a.runs)

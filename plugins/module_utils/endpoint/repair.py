@@ -301,11 +301,11 @@ class _Attempt:
         """Remove our copies where another program of Calico's stands; never the last one."""
         for hook, copy in self._copies:
             seen = self._read(hook)
-            ours = kernel_rules.find(seen, copy.slot)
-            if ours is None or ours.program_id != copy.program_id:
+            attached = kernel_rules.find(seen, copy.slot)
+            if attached is None or attached.program_id != copy.program_id:
                 continue
-            if any(a.ours and a.enforces and a is not ours for a in seen):
-                self._take_back_one(hook, ours)
+            if any(a.calico and a.enforces and a is not attached for a in seen):
+                self._take_back_one(hook, attached)
 
     def _take_back_one(self, hook: Hook, copy: Attachment) -> None:
         try:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ..model import Attachment, AttachType, Endpoint, Era, Finding, Hook, Step, Verdict
+from ..model import Attachment, AttachType, Behaviour, Endpoint, Finding, Hook, Step, Verdict
 from .audit import Audit
 from .outlook import predict
 from .repair import Outcome
@@ -29,7 +29,7 @@ def attachment(a: Attachment) -> Result:
         "name": a.name,
         "tag": a.tag,
         "direct_action": a.direct_action,
-        "ours": a.ours,
+        "calico": a.calico,
     }
     if a.attach_type is AttachType.TCX:
         shown["link_id"] = a.link_id
@@ -81,7 +81,9 @@ def outcome(o: Outcome) -> Result:
     shown.update(
         verdict=o.verdict.value,
         outlook=judged.outlook.value,
-        outlook_by_era={era.value: predict(stands, era)[0].value for era in Era},
+        outlook_by_behaviour={
+            behaviour.value: predict(stands, behaviour)[0].value for behaviour in Behaviour
+        },
         findings=[finding(f) for f in o.found.findings],
         remaining=[finding(f) for f in judged.findings],
         plan=[step(s) for s in o.found.plan],

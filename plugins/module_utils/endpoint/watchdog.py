@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Standing by while others finish what they began before a repair.
 
-A Felix of era B lists filters, attaches a new one where the kernel finds the lowest free handle,
+A Felix that adds, then deletes, lists filters, attaches a new one at the lowest free handle,
 and then deletes what it listed, by handle. If a repair frees a listed handle in between, Felix's
 new filter gets it, and Felix deletes its own filter: the hook may be left bare. No reading
 beforehand can tell. So the programs of the hooks that a repair touches are held open, every change
@@ -24,7 +24,7 @@ from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import Reader
 from ..kernel.tc_monitor import Change, TcWatch
 from ..model import Attachment, Endpoint, Hook
-from .findings import ours_tc, survivor
+from .findings import calico_tc, survivor
 
 #: Answers that say that the hook itself has gone, or holds a filter again.
 _NO_LONGER_BARE = (errno.ENODEV, errno.EINVAL, errno.EEXIST)
@@ -65,10 +65,10 @@ class Watchdog:
 
         :raises KernelError: ENOENT where the program has gone.
         """
-        ours = ours_tc(endpoint.at(hook))
-        if not ours:
+        attached = calico_tc(endpoint.at(hook))
+        if not attached:
             return
-        key, attachment = (endpoint.ifindex, hook), survivor(ours)
+        key, attachment = (endpoint.ifindex, hook), survivor(attached)
         held = self._held.get(key)
         if held is not None and held.attachment.program_id == attachment.program_id:
             held.endpoint, held.attachment = endpoint, attachment
@@ -100,14 +100,14 @@ class Watchdog:
             self._mend(key)
             return
         added = self._reader.attachment(change.added)
-        if added.ours:
+        if added.calico:
             self._added[key] = added.program_id
 
     def _mend(self, key: tuple[int, Hook]) -> None:
         ifindex, hook = key
         held = self._held[key]
         if any(
-            a.ours and a.enforces for a in self._reader.hook(ifindex, held.endpoint.qdisc, hook)
+            a.calico and a.enforces for a in self._reader.hook(ifindex, held.endpoint.qdisc, hook)
         ):
             return
         a = held.attachment

@@ -127,13 +127,13 @@ class Reader:
 
     def attachment(self, raw: RawFilter) -> Attachment:
         priority, protocol, handle, kind, chain, program_id, name, tag, direct_action = raw
-        ours = kind == "bpf" and (named_by_calico(name) or self._program_is_ours(program_id))
+        calico = kind == "bpf" and (named_by_calico(name) or self._program_is_calico(program_id))
         return Attachment(
-            AttachType.TC, priority, handle, program_id, name, tag, direct_action, ours,
+            AttachType.TC, priority, handle, program_id, name, tag, direct_action, calico,
             kind, protocol, chain,
         )  # fmt: skip
 
-    def _program_is_ours(self, program_id: int) -> bool:
+    def _program_is_calico(self, program_id: int) -> bool:
         """A filter of another name that carries a program of Calico's.
 
         ``tc filter show`` prints both names and Felix up to 3.30 looks for its own in the line.
@@ -142,10 +142,10 @@ class Reader:
         return info is not None and named_by_calico(info.name)
 
     def _with_load_times(self, attachments: Attachments) -> Attachments:
-        """Load times tell generations apart; only where several of ours meet is that a question."""
-        if len(attachments) < 2 or sum(a.ours for a in attachments) < 2:
+        """Load times tell generations apart, which matters only where several are attached."""
+        if len(attachments) < 2 or sum(a.calico for a in attachments) < 2:
             return attachments
-        return tuple(self._with_load_time(a) if a.ours else a for a in attachments)
+        return tuple(self._with_load_time(a) if a.calico else a for a in attachments)
 
     def _with_load_time(self, a: Attachment) -> Attachment:
         info = self._program(a.program_id)
@@ -229,7 +229,7 @@ class Reader:
         found = []
         for hook, attachments in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
             for a in attachments:
-                if a.ours and a.enforces:
+                if a.calico and a.enforces:
                     found += self._empty_of(hook, a.program_id)
                     break
         return tuple(found)

@@ -85,7 +85,7 @@ class PhaseResult:
 
 #: An endpoint's attachments: too much for a report, and the next audit shows them as they are then.
 _IN_THE_JOURNAL_ONLY = {
-    "ifindex", "qdisc", "ingress", "egress", "outlook_by_era", "done",
+    "ifindex", "qdisc", "ingress", "egress", "outlook_by_behaviour", "done",
 }  # fmt: skip
 
 

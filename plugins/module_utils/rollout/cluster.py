@@ -165,8 +165,8 @@ class Target:
         return parse(self.version) if self.version else None
 
 
-def target(wish: RolloutSpec, cluster: Cluster) -> Target | None:
-    """What ``wish`` makes of the DaemonSet.
+def target(spec: RolloutSpec, cluster: Cluster) -> Target | None:
+    """What ``spec`` makes of the DaemonSet.
 
     None where there is none, where it runs no Felix, or where there is nothing to go back to.
 
@@ -175,17 +175,17 @@ def target(wish: RolloutSpec, cluster: Cluster) -> Target | None:
     held = cluster.daemonset
     if held is None or not images.has_felix(held.template):
         return None
-    if wish.mode is Mode.ROLLBACK:
-        former = former_revision(wish, cluster)
+    if spec.mode is Mode.ROLLBACK:
+        former = former_revision(spec, cluster)
         return _of_template(former.template, cluster, former == cluster.newest) if former else None
-    if wish.manifest is not None:
-        template = _template_in(wish.manifest, held)
+    if spec.manifest is not None:
+        template = _template_in(spec.manifest, held)
         return _of_template(template, cluster, images.contains(held.template, template))
-    return _of_version(wish, held, cluster)
+    return _of_version(spec, held, cluster)
 
 
-def _of_version(wish: RolloutSpec, held: DaemonSet, cluster: Cluster) -> Target:
-    wanted = images.at_version(held.template, wish.version or "", wish.image_repository)
+def _of_version(spec: RolloutSpec, held: DaemonSet, cluster: Cluster) -> Target:
+    wanted = images.at_version(held.template, spec.version or "", spec.image_repository)
     felix = images.image(wanted[images.CONTAINER])
     patch = images.images_patch(held.template, wanted)
     reached = images.images(held.template) == wanted
@@ -232,7 +232,7 @@ def _template_in(objects: Sequence[Object], held: DaemonSet) -> Object:
     )
 
 
-def former_revision(wish: RolloutSpec, cluster: Cluster) -> Revision | None:
+def former_revision(spec: RolloutSpec, cluster: Cluster) -> Revision | None:
     """The revision to go back to.
 
     The one noted at the DaemonSet, unless a new upgrade is about to begin from where all nodes
@@ -242,8 +242,8 @@ def former_revision(wish: RolloutSpec, cluster: Cluster) -> Revision | None:
     if held is None or newest is None:
         return None
     noted = cluster.revision(held.annotations.get(FORMER_REVISION))
-    if wish.mode is Mode.UPGRADE:
-        wanted = target(wish, cluster)
+    if spec.mode is Mode.UPGRADE:
+        wanted = target(spec, cluster)
         begins = wanted is not None and wanted.revision is None
         if begins and not any(noted and pod.revision == noted.hash for pod in cluster.pods):
             return newest
@@ -262,15 +262,15 @@ def state(node: Node, cluster: Cluster, revision: Revision | None) -> State:
     return State.DONE if runs and node.verified == wanted else State.TODO
 
 
-def nodes_of(wish: RolloutSpec, cluster: Cluster) -> list[Node]:
+def nodes_of(spec: RolloutSpec, cluster: Cluster) -> list[Node]:
     """The nodes that the run is about, in its order; a rollback's newest first."""
     by_name = {node.name: node for node in cluster.nodes}
     ours = {node.name for node in cluster.nodes if node.cordoned_by is not None}
-    names = wish.nodes or sorted(ours | {pod.node for pod in cluster.pods})
+    names = spec.nodes or sorted(ours | {pod.node for pod in cluster.pods})
     chosen = [by_name[name] for name in dict.fromkeys(names) if name in by_name]
-    if wish.mode is Mode.UPGRADE:
+    if spec.mode is Mode.UPGRADE:
         return chosen
-    former = former_revision(wish, cluster)
+    former = former_revision(spec, cluster)
     touched = [node for node in chosen if _touched(node, cluster, former)]
     # One that has no time yet was being changed when the run stopped.
     return sorted(touched, key=lambda node: node.upgraded_at or "9999", reverse=True)

@@ -57,14 +57,14 @@ _TRUE = frozenset({"true", "1", "yes", "y", "t"})
 
 @dataclass(frozen=True)
 class Problem:
-    """One reason against the run, with what to do. Where ``refused`` is false it is told only."""
+    """One reason against the run, with what to do. One that does not block is a warning."""
 
     code: str
     message: str
     node: str | None = None
     #: The advisory behind a known_bad_path.
     advisory: str | None = None
-    refused: bool = True
+    blocks: bool = True
 
     @property
     def codes(self) -> frozenset[str]:
@@ -94,29 +94,29 @@ class Judgement:
     former: Revision | None
     nodes: tuple[NodeStatus, ...]
     advisories: tuple[MatchedAdvisory, ...]
-    objections: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
 
     @property
-    def refusals(self) -> list[Problem]:
-        return [each for each in self.objections if each.refused]
+    def blockers(self) -> list[Problem]:
+        return [each for each in self.problems if each.blocks]
 
     @property
-    def cautions(self) -> list[Problem]:
-        return [each for each in self.objections if not each.refused]
+    def warnings(self) -> list[Problem]:
+        return [each for each in self.problems if not each.blocks]
 
 
 def check_overrides(overrides: Iterable[str]) -> None:
-    """:raises Refusal: one is no code, or cannot be accepted."""
+    """:raises Refusal: one is not a code, or cannot be accepted."""
     for each in sorted(overrides):
         if each in _FINAL:
             raise Refusal(f"overrides: {each} cannot be accepted, the run could not do its work")
         if each not in CODES | advisories.CODES:
             known = ", ".join(sorted((CODES - _FINAL) | advisories.CODES))
-            raise Refusal(f"overrides: {each!r} is no code of a refusal; there are {known}")
+            raise Refusal(f"overrides: {each!r} is not the code of a blocker; codes: {known}")
 
 
 def not_permitted(missing: Sequence[Permission]) -> list[Problem]:
-    """The one objection for all that is missing; none if nothing is."""
+    """One problem for all that is missing; none if nothing is."""
     if not missing:
         return []
     listed = "; ".join(map(str, missing))
@@ -127,44 +127,44 @@ def not_permitted(missing: Sequence[Permission]) -> list[Problem]:
     return [Problem("api_permission", text)]
 
 
-def judge(wish: RolloutSpec, cluster: Cluster) -> Judgement:
+def judge(spec: RolloutSpec, cluster: Cluster) -> Judgement:
     """All that is to be said before a run.
 
     :raises Refusal: the manifest does not hold the DaemonSet.
     """
-    wanted, former = target(wish, cluster), former_revision(wish, cluster)
-    nodes = nodes_of(wish, cluster)
-    told = advise(wish, cluster, wanted) if wanted else []
-    found = [*_about_install(wish, cluster, wanted), *_about_bpf(cluster, nodes)]
+    wanted, former = target(spec, cluster), former_revision(spec, cluster)
+    nodes = nodes_of(spec, cluster)
+    told = advise(spec, cluster, wanted) if wanted else []
+    found = [*_about_install(spec, cluster, wanted), *_about_bpf(cluster, nodes)]
     found += [
         _by_advisory(each) for each in told if each.advisory.weight is AdvisorySeverity.REFUSE
     ]
-    found += [Problem("unread", text, refused=False) for text in cluster.unread]
-    found += _unknown_nodes(wish, cluster)
+    found += [Problem("unread", text, blocks=False) for text in cluster.unread]
+    found += _unknown_nodes(spec, cluster)
     statuses = []
     for node in nodes:
         at = state(node, cluster, wanted.revision if wanted else None)
-        problems = [_weighed(each, wish) for each in _about_node(node, at, cluster)]
+        problems = [_weighed(each, spec) for each in _about_node(node, at, cluster)]
         statuses.append(NodeStatus(node, at, tuple(problems)))
         found += problems
-    objections = tuple(_weighed(each, wish) for each in found)
-    return Judgement(wanted, former, tuple(statuses), tuple(told), objections)
+    weighed = tuple(_weighed(each, spec) for each in found)
+    return Judgement(wanted, former, tuple(statuses), tuple(told), weighed)
 
 
-def _weighed(objection: Problem, wish: RolloutSpec) -> Problem:
-    """What was accepted, or must not keep a rollback, no longer refuses."""
-    if not objection.refused or objection.code in _FINAL:
-        return objection
-    if objection.codes & wish.overrides:
-        text = f"accepted by overrides: {objection.message}"
-        return replace(objection, refused=False, message=text)
-    if wish.mode is Mode.ROLLBACK and not objection.codes & _STOPS_ROLLBACK:
-        return replace(objection, refused=False)
-    return objection
+def _weighed(problem: Problem, spec: RolloutSpec) -> Problem:
+    """What is accepted, or must not prevent a rollback, becomes a warning."""
+    if not problem.blocks or problem.code in _FINAL:
+        return problem
+    if problem.codes & spec.overrides:
+        text = f"accepted by overrides: {problem.message}"
+        return replace(problem, blocks=False, message=text)
+    if spec.mode is Mode.ROLLBACK and not problem.codes & _STOPS_ROLLBACK:
+        return replace(problem, blocks=False)
+    return problem
 
 
-def _about_install(wish: RolloutSpec, cluster: Cluster, wanted: Target | None) -> Iterator[Problem]:
-    where = f"{wish.namespace}/{wish.daemonset}"
+def _about_install(spec: RolloutSpec, cluster: Cluster, wanted: Target | None) -> Iterator[Problem]:
+    where = f"{spec.namespace}/{spec.daemonset}"
     held = cluster.daemonset
     if cluster.install == "operator" or (held is None and cluster.installation):
         yield Problem(
@@ -209,7 +209,7 @@ def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Problem]:
                 f"whether Felix runs in eBPF mode {where} is not known: FELIX_BPFENABLED is not "
                 "in the DaemonSet, and no FelixConfiguration could be read. Where it does not, "
                 "nothing here has any use",
-                refused=False,
+                blocks=False,
             )
         elif not enabled:
             source = (
@@ -237,9 +237,9 @@ def _enabled(cluster: Cluster, nodes: Sequence[Node]) -> Mapping[bool | None, li
     return by
 
 
-def _unknown_nodes(wish: RolloutSpec, cluster: Cluster) -> Iterator[Problem]:
+def _unknown_nodes(spec: RolloutSpec, cluster: Cluster) -> Iterator[Problem]:
     known = {node.name for node in cluster.nodes}
-    for name in wish.nodes:
+    for name in spec.nodes:
         if name not in known:
             yield Problem(
                 "node_unknown",
@@ -250,7 +250,7 @@ def _unknown_nodes(wish: RolloutSpec, cluster: Cluster) -> Iterator[Problem]:
 
 
 def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
-    """What is wrong at one node. What an earlier run left half done is told, not refused."""
+    """What is wrong at one node. What an earlier run left half done is a warning."""
     half = at is State.INTERRUPTED
     if not node.ready:
         yield Problem(
@@ -258,7 +258,7 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
             f"node {node.name} is not Ready: what could be verified there after a change? See "
             f"kubectl describe node {node.name}, and mend it first",
             node.name,
-            refused=not half,
+            blocks=not half,
         )
     pod = cluster.pod_on(node.name)
     if pod is None:
@@ -267,7 +267,7 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
             f"node {node.name} has no pod of the DaemonSet: it is not selected (nodeSelector, "
             "taints), or the pod is not made yet. Leave the node out, or mend that first",
             node.name,
-            refused=not half,
+            blocks=not half,
         )
     elif not pod.ready and not half:
         yield Problem(
@@ -275,7 +275,7 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
             f"pod {pod.name} on node {node.name} is not Ready now: what is out of parity there "
             "is repaired before anything else; for the rest see its log",
             node.name,
-            refused=False,
+            blocks=False,
         )
     if node.unschedulable and node.cordoned_by is None:
         yield Problem(
@@ -283,18 +283,18 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
             f"node {node.name} was cordoned by someone else: it is drained and upgraded like any "
             "other, and LEFT CORDONED afterwards",
             node.name,
-            refused=False,
+            blocks=False,
         )
     if at is not State.DONE:
         for text in cluster.budgets.get(node.name, ()):
             yield Problem("budget_never_met", f"node {node.name}: {text}", node.name)
 
 
-def advise(wish: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedAdvisory]:
+def advise(spec: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedAdvisory]:
     """The advisories for the ways of all nodes, since a template is every node's: gravest first."""
     found: dict[str, tuple[Advisory, list[str]]] = {}
     for node, path in _paths(cluster, wanted):
-        for each in _selected(wish, path, wanted):
+        for each in _selected(spec, path, wanted):
             known, names = found.setdefault(each.code, (each, []))
             graver = advisories.gravest_first((known, each))[0]
             found[each.code] = (graver, [*names, *([node] if node else [])])
@@ -302,12 +302,12 @@ def advise(wish: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedA
     return [MatchedAdvisory(each, tuple(found[each.code][1])) for each in ordered]
 
 
-def _selected(wish: RolloutSpec, path: UpgradePath, wanted: Target) -> list[Advisory]:
+def _selected(spec: RolloutSpec, path: UpgradePath, wanted: Target) -> list[Advisory]:
     if wanted.release is None:
         shown = wanted.version or " ".join(wanted.images.values())
         return [advisories.unknown_version(shown)]
     chosen = advisories.select(path)
-    if wish.mode is Mode.UPGRADE and wish.manifest is None:
+    if spec.mode is Mode.UPGRADE and spec.manifest is None:
         return chosen
     return [each for each in chosen if not each.another_minor]
 

@@ -39,9 +39,9 @@ _ABSENT, _CLOSED = 404, 403
 _VXLAN_OR_IPIP = ("Always", "CrossSubnet")
 
 
-def missing_permissions(kube: Kube, wish: RolloutSpec) -> list[Permission]:
+def missing_permissions(kube: Kube, spec: RolloutSpec) -> list[Permission]:
     """Which of the permissions that a run needs the API does not give."""
-    asked = needed(wish.namespace, wish.lease_namespace)
+    asked = needed(spec.namespace, spec.lease_namespace)
     return [each for each in asked if not _allowed(kube, each)]
 
 
@@ -50,11 +50,11 @@ def _allowed(kube: Kube, permission: Permission) -> bool:
     return bool((answer.get("status") or {}).get("allowed"))
 
 
-def read_cluster(kube: Kube, wish: RolloutSpec) -> Cluster:
+def read_cluster(kube: Kube, spec: RolloutSpec) -> Cluster:
     """What a preflight judges; what may be absent or closed is said in ``unread``."""
     unread: list[str] = []
-    apps = f"/apis/apps/v1/namespaces/{wish.namespace}"
-    held = kube.find(f"{apps}/daemonsets/{wish.daemonset}")
+    apps = f"/apis/apps/v1/namespaces/{spec.namespace}"
+    held = kube.find(f"{apps}/daemonsets/{spec.daemonset}")
     installations = _optional(kube, (_INSTALLATIONS,), unread)
     nodes = tuple(_node(each) for each in kube.items("/api/v1/nodes"))
     if held is None:

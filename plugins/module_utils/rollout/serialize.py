@@ -12,7 +12,7 @@ from typing import Any
 
 from ..calico import images
 from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
-from ..calico.versions import felix_era, parse
+from ..calico.versions import Release, behaviour, calico_version, parse
 from ..errors import Refusal
 from .cluster import UPDATE_STRATEGY, Cluster, DaemonSet, Revision, RolloutSpec, State, Target
 from .permissions import Permission
@@ -39,10 +39,15 @@ def advised(path: UpgradePath, chosen: Sequence[Advisory]) -> Result:
     return {
         "advisories": [advisory(each) for each in chosen],
         "severity": "none" if worst is None else list(AdvisorySeverity)[worst].value,
-        "from_era": felix_era(path.origin),
-        "to_era": felix_era(path.target),
+        "from_behaviour": _behaviour(path.origin),
+        "to_behaviour": _behaviour(path.target),
         "attach_type": path.attach_type,
     }
+
+
+def _behaviour(release: Release | None) -> str | None:
+    found = behaviour(release)
+    return found.value if found else None
 
 
 def forbidden(missing: Sequence[Permission]) -> Result:
@@ -54,7 +59,7 @@ def forbidden(missing: Sequence[Permission]) -> Result:
 def preflight(
     judged: Judgement,
     cluster: Cluster,
-    wish: RolloutSpec,
+    spec: RolloutSpec,
     node_duration: int,
     missing: Sequence[Permission] = (),
 ) -> Result:
@@ -70,23 +75,26 @@ def preflight(
         "nodes": nodes,
         "versions": dict(Counter(pod.version or "unknown" for pod in cluster.pods)),
         "advisories": [
-            {**advisory(told.advisory, _accepted(told, wish)), "nodes": list(told.nodes)}
+            {**advisory(told.advisory, _accepted(told, spec)), "nodes": list(told.nodes)}
             for told in judged.advisories
         ],
-        "refusals": [_objection(each) for each in judged.refusals],
-        "cautions": [_objection(each) for each in judged.cautions],
+        # At the top level Ansible takes a key named warnings for its own.
+        "problems": {
+            "blockers": [_problem(each) for each in judged.blockers],
+            "warnings": [_problem(each) for each in judged.warnings],
+        },
         "permissions": [str(each) for each in missing],
         "encapsulation": cluster.encapsulation,
         "estimated_seconds": left * node_duration,
     }
 
 
-def _accepted(told: MatchedAdvisory, wish: RolloutSpec) -> set[str]:
-    general = told.advisory.weight is AdvisorySeverity.REFUSE and "known_bad_path" in wish.overrides
-    return {told.advisory.code} if general else set(wish.overrides)
+def _accepted(told: MatchedAdvisory, spec: RolloutSpec) -> set[str]:
+    general = told.advisory.weight is AdvisorySeverity.REFUSE and "known_bad_path" in spec.overrides
+    return {told.advisory.code} if general else set(spec.overrides)
 
 
-def _objection(each: Problem) -> Result:
+def _problem(each: Problem) -> Result:
     return {
         "code": each.code,
         "node": each.node,
@@ -132,7 +140,7 @@ def _target(wanted: Target | None) -> Result | None:
         return None
     return {
         "version": wanted.version,
-        "era": felix_era(wanted.release),
+        "calico_version": calico_version(wanted.release),
         "images": dict(wanted.images),
         "patch": dict(wanted.patch),
         "revision": wanted.revision.name if wanted.revision else None,
@@ -156,7 +164,7 @@ def _node(standing: NodeStatus, cluster: Cluster) -> Result:
         "pod_ready": pod.ready if pod else False,
         "version": version,
         "revision": pod.revision if pod else None,
-        "era": felix_era(parse(version or "")),
+        "calico_version": calico_version(parse(version or "")),
         "state": standing.state.value,
         "cordoned_by": node.cordoned_by,
         "verified": node.verified,

@@ -48,7 +48,7 @@ class Config:
         values |= {key: Path(values[key]) for key in _PATHS if values.get(key)}
         values["interfaces"] = tuple(values.get("interfaces", cls.interfaces))
         config = cls(**values)
-        config.release.era(config.attach_type)
+        config.release.behaviour(config.attach_type)
         if config.attach_type not in ("TCX", "TC"):
             raise ValueError(f"attach_type is TCX or TC, not {config.attach_type!r}")
         return config

@@ -17,7 +17,7 @@ from pathlib import Path
 from ansible_collections.dataplane.calico_bpf.tests.felix import tcx
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.felix.passes import Felix, FelixError, Point
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour
 from ansible_collections.dataplane.calico_bpf.tests.lab.standin import faults
 from ansible_collections.dataplane.calico_bpf.tests.lab.standin.config import Config
 from ansible_collections.dataplane.calico_bpf.tests.lab.standin.messages import Messages
@@ -58,7 +58,7 @@ class Endpoints:
     def __init__(self, config: Config, messages: Messages) -> None:
         self._config = config
         self._messages = messages
-        self._era = config.release.era(config.attach_type)
+        self._behaviour = config.release.behaviour(config.attach_type)
         self._ifindexes: dict[str, int] = {}
         self.dirty: set[str] = set()
         self._happy: set[str] = set()
@@ -88,7 +88,7 @@ class Endpoints:
         del self._ifindexes[interface]
         self.dirty.discard(interface)
         self._happy.discard(interface)
-        if self._era is Era.TCX:
+        if self._behaviour is Behaviour.TCX:
             for hook in HOOKS:
                 tcx.pin_of(interface, hook).unlink(missing_ok=True)
 
@@ -143,12 +143,12 @@ class Endpoints:
     def _pass(self, interface: str) -> None:
         fault = faults.read(self._config.faults)
         program = "missing.o" if fault.fails(interface) else "allow.o"
-        felix = Felix(self._era, self._config.objects / program, self._watch)
+        felix = Felix(self._behaviour, self._config.objects / program, self._watch)
         felix.apply_policy(interface, _order(fault.kills(interface)))
 
     def _watch(self, interface: str, hook: str, point: Point) -> None:
         if point is Point.ADDED:
-            self._messages.attached(interface, hook, self._era)
+            self._messages.attached(interface, hook, self._behaviour)
         fault = faults.read(self._config.faults)
         kill = fault.kills(interface)
         first = hook == _order(kill)[0]

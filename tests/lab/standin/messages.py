@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Era, Release
+from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour, Release
 
 #: The node's address, as a documentation would have it (RFC 5737).
 HOST_IP = "192.0.2.1"
@@ -81,14 +81,14 @@ class Messages:
             ifIndex=str(ifindex), ifaceName=_quoted(interface), state=_quoted(state),
         )  # fmt: skip
 
-    def attached(self, interface: str, hook: str, era: Era) -> None:
-        known = {Era.D: "tc", Era.TCX: "tcx"}
+    def attached(self, interface: str, hook: str, behaviour: Behaviour) -> None:
+        known = {Behaviour.REPLACE: "tc", Behaviour.TCX: "tcx"}
         place = f"Hook:{HOOKS.index(hook)}, PolicyIdxV4:0, PolicyIdxV6:0, Iface:" + _quoted(
             interface
         )
         point = f'bpf.AttachPoint{{{place}, LogLevel:"off"}}'
         self._write(
-            "INFO", "attach.go 173", f"Program attached to {known.get(era, 'TC')}.",
+            "INFO", "attach.go 173", f"Program attached to {known.get(behaviour, 'TC')}.",
             attachPoint=f"&tc.AttachPoint{{AttachPoint:{point}}}",
         )  # fmt: skip
 

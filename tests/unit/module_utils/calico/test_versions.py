@@ -10,13 +10,15 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.versions import (
     Release,
     attach_type,
+    behaviour,
+    calico_version,
     churns,
-    felix_era,
     knows_tcx,
     parse,
     parse_kernel,
     releases,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour
 
 
 def release(text: str) -> Release:
@@ -69,18 +71,25 @@ def test_spans_hold_both_their_ends() -> None:
 
 # Read in projectcalico/calico at these tags: felix/bpf/tc/attach.go, bpf_ep_mgr.go.
 @pytest.mark.parametrize(
-    ("era", "tags"),
+    ("expected", "tags"),
     [
-        ("auto", "3.24.0 3.26.5 3.27.0 3.27.4 3.28.0 3.28.1"),
-        ("B", "3.27.5 3.28.2 3.28.3 3.28.4 3.29.0 3.29.1 3.29.4 3.30.0"),
-        ("C", "3.28.5 3.29.5 3.29.6 3.29.7 3.30.1 3.30.4 3.30.7"),
-        ("D", "3.31.0 3.31.7 3.32.0 3.32.1"),
-        ("auto", "3.33.0 4.0.0 3.31.0-rc1"),
+        (None, "3.24.0 3.26.5 3.27.0 3.27.4 3.28.0 3.28.1"),
+        (Behaviour.ADD_THEN_DELETE, "3.27.5 3.28.2 3.28.3 3.28.4 3.29.0 3.29.1 3.29.4 3.30.0"),
+        (Behaviour.REPLACE_AND_COMPARE, "3.28.5 3.29.5 3.29.6 3.29.7 3.30.1 3.30.4 3.30.7"),
+        (Behaviour.REPLACE, "3.31.0 3.31.7 3.32.0 3.32.1"),
+        (None, "3.33.0 4.0.0 3.31.0-rc1"),
     ],
 )
-def test_the_era_of_each_release(era: str, tags: str) -> None:
-    assert {felix_era(release(tag)) for tag in tags.split()} == {era}
-    assert felix_era(None) == "auto"
+def test_the_behaviour_of_each_release(expected: Behaviour | None, tags: str) -> None:
+    assert {behaviour(release(tag)) for tag in tags.split()} == {expected}
+    assert behaviour(None) is None
+
+
+def test_only_a_known_release_is_passed_on_to_modules() -> None:
+    given = ["v3.24.0", "3.28.1", "v3.29.5-amd64", "v3.32.1", "v3.33.0", "v3.31.0-rc1", "latest"]
+    assert [calico_version(parse(text)) for text in given] == [
+        "v3.24.0", "v3.28.1", "v3.29.5-amd64", "v3.32.1", "auto", "auto", "auto"
+    ]  # fmt: skip
 
 
 def test_which_releases_churn_with_every_heartbeat() -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.attach import Place
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.programs import (
     ProgramSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
-    Era,
+    Behaviour,
     Hook,
     Policy,
 )
@@ -25,21 +26,57 @@ PROGRAM = {name: option.get("default") for name, option in argspec.PROGRAM.items
 
 
 @pytest.mark.parametrize(
-    ("era", "attach_type", "policy"),
+    ("version", "attach_type", "policy"),
     [
-        ("auto", "auto", Policy(Era.B, None, also_safe_for=(Era.C, Era.D))),
-        ("auto", "tcx", Policy(Era.B, AttachType.TCX, also_safe_for=(Era.C, Era.D))),
-        ("B", "auto", Policy(Era.B)),
-        ("C", "tc", Policy(Era.C, AttachType.TC)),
-        ("D", "auto", Policy(Era.D)),
+        (
+            "auto",
+            "auto",
+            Policy(
+                Behaviour.ADD_THEN_DELETE,
+                None,
+                also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE),
+            ),
+        ),
+        (
+            "auto",
+            "tcx",
+            Policy(
+                Behaviour.ADD_THEN_DELETE,
+                AttachType.TCX,
+                also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE),
+            ),
+        ),
+        ("v3.29.1", "auto", Policy(Behaviour.ADD_THEN_DELETE)),
+        ("3.29.5", "tc", Policy(Behaviour.REPLACE_AND_COMPARE, AttachType.TC)),
+        ("v3.31.0", "auto", Policy(Behaviour.REPLACE)),
     ],
 )
-def test_policy(era: str, attach_type: str, policy: Policy) -> None:
-    assert argspec.policy({"felix_era": era, "attach_type": attach_type}) == policy
+def test_policy(version: str, attach_type: str, policy: Policy) -> None:
+    assert argspec.policy({"calico_version": version, "attach_type": attach_type}) == policy
 
 
-def test_every_era_can_be_named() -> None:
-    assert argspec.JUDGING["felix_era"]["choices"] == ["auto", *(era.value for era in Era)]
+@pytest.mark.parametrize(
+    "version", ["B", "", "latest", "v3.29", "v3.23.5", "v3.33.0", "v3.31.0-rc1"]
+)
+def test_a_release_that_is_not_known_is_refused(version: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        argspec.policy({"calico_version": version, "attach_type": "auto"})
+    assert str(caught.value) == (
+        f"calico_version is {version!r}; known releases are v3.24.0 to v3.32 (final ones, such as "
+        "v3.29.5), or auto; nothing was touched"
+    )
+
+
+@pytest.mark.parametrize("version", ["v3.24.0", "v3.27.4", "v3.28.1"])
+def test_a_release_from_before_these_behaviours_is_judged_as_auto(version: str) -> None:
+    auto = argspec.policy({"calico_version": "auto", "attach_type": "auto"})
+    assert argspec.policy({"calico_version": version, "attach_type": "auto"}) == auto
+
+
+def test_every_behaviour_is_that_of_some_release() -> None:
+    versions = ("v3.29.1", "v3.29.5", "v3.31.0")
+    policies = [argspec.policy({"calico_version": v, "attach_type": "auto"}) for v in versions]
+    assert [policy.behaviour for policy in policies] == list(Behaviour)
 
 
 def test_place_and_program() -> None:

@@ -30,12 +30,12 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
 from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Kernel
 
 CONSISTENCY: dict[str, Any] = {
-    "netns": None, "felix_era": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],
+    "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],
     "exclude": [], "state": "consistent", "attach_type": "auto", "fail_on_drift": False,
     "verbose_endpoints": False,
 }  # fmt: skip
 ENDPOINT: dict[str, Any] = {
-    "netns": None, "felix_era": "auto", "settle": 0.0, "retries": 3, "interface": INTERFACE,
+    "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interface": INTERFACE,
     "namespace": None, "pod": None, "interface_prefix": "cali", "state": "consistent",
     "ingress": None, "egress": None, "attach_type": "auto",
 }  # fmt: skip

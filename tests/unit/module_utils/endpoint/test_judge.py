@@ -13,11 +13,11 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.find
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
+    Behaviour,
     Code,
     DeadPin,
     EmptyProgArray,
     Endpoint,
-    Era,
     Finding,
     Hook,
     Policy,
@@ -35,8 +35,10 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
     u32,
 )
 
-B, C, D = (Policy(era) for era in Era)
-AUTO = Policy(Era.B, also_safe_for=(Era.C, Era.D))
+B, C, D = (Policy(behaviour) for behaviour in Behaviour)
+AUTO = Policy(
+    Behaviour.ADD_THEN_DELETE, also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+)
 TC, TCX = (Policy(attach_type=attach_type) for attach_type in AttachType)
 EGRESS_1 = at(1, program=20)
 LEGACY = "calico_from_wor:[20]"
@@ -90,17 +92,23 @@ CASES = (
         ("missing_program ingress", "missing_program egress"),
     ),
     Case(
-        "bare v 1, era B: away from 1",
+        "bare v 1, add_then_delete: away from 1",
         endpoint((), EGRESS_1),
         B,
         "stuck",
         ("missing_program ingress",),
         ("add egress 49152/2 id 20", "delete egress 49152/1 id 20"),
     ),
-    Case("bare v 2, era B", endpoint((), at(2)), B, "ok", ("missing_program ingress",)),
-    Case("bare v 1, era C", endpoint((), EGRESS_1), C, "ok", ("missing_program ingress",)),
+    Case("bare v 2, add_then_delete", endpoint((), at(2)), B, "ok", ("missing_program ingress",)),
     Case(
-        "bare v 2, era C: to 1",
+        "bare v 1, replace_and_compare",
+        endpoint((), EGRESS_1),
+        C,
+        "ok",
+        ("missing_program ingress",),
+    ),
+    Case(
+        "bare v 2, replace_and_compare: to 1",
         endpoint((), at(2, program=20)),
         C,
         "stuck",
@@ -108,7 +116,7 @@ CASES = (
         ("add egress 49152/1 id 20", "delete egress 49152/2 id 20"),
     ),
     Case(
-        "bare v 1, era unknown: what helps B would harm C",
+        "bare v 1, behaviour unknown: what helps B would harm C",
         endpoint((), EGRESS_1),
         AUTO,
         "stuck",
@@ -131,7 +139,7 @@ CASES = (
         ("add ingress 49152/1 id 10", "delete ingress 49152/2 id 10"),
     ),
     Case(
-        "handles 1 v 2, era C",
+        "handles 1 v 2, replace_and_compare",
         endpoint(at(1), at(2, program=20)),
         C,
         "stuck",
@@ -139,7 +147,7 @@ CASES = (
         ("add egress 49152/1 id 20", "delete egress 49152/2 id 20"),
     ),
     Case(
-        "handles 1 v 2, era D does not mind",
+        "handles 1 v 2, replace does not mind",
         endpoint(at(1), at(2, program=20)),
         D,
         "ok",
@@ -154,7 +162,7 @@ CASES = (
         ("add egress 49152/1 id 20", "delete egress 49151/1 id 20"),
     ),
     Case(
-        "priorities differ, era D does not mind",
+        "priorities differ, replace does not mind",
         endpoint(at(1), (ours(1, 20, 49151),)),
         D,
         "ok",
@@ -452,8 +460,8 @@ def test_a_hook_that_another_attach_type_holds_is_not_called_bare() -> None:
 
 
 def test_an_unknown_era_is_asked_for_where_it_matters() -> None:
-    assert "felix_era" in judge(endpoint((), EGRESS_1), AUTO).findings[0].message
-    assert "felix_era" not in judge(endpoint((), EGRESS_1), B).findings[0].message
+    assert "calico_version" in judge(endpoint((), EGRESS_1), AUTO).findings[0].message
+    assert "calico_version" not in judge(endpoint((), EGRESS_1), B).findings[0].message
 
 
 def test_which_of_several_stays() -> None:

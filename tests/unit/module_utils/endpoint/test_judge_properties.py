@@ -21,9 +21,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Action,
     Attachments,
     AttachType,
+    Behaviour,
     Code,
     Endpoint,
-    Era,
     Hook,
     Judgement,
     Outlook,
@@ -43,9 +43,9 @@ every_state = settings(
 )
 policies = st.builds(
     Policy,
-    era=st.sampled_from(Era),
+    behaviour=st.sampled_from(Behaviour),
     attach_type=st.sampled_from((None, None, AttachType.TC, AttachType.TCX)),
-    also_safe_for=st.sampled_from(((), (), (Era.C, Era.D))),
+    also_safe_for=st.sampled_from(((), (), (Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE))),
 )
 #: In parity, but Felix 3.31 does not find its own at egress, and there is no priority below 32768.
 BY_HAND = endpoint((ours(priority=32768),), (ours(1, 20, priority=32768, name="allow.o:[tc]"),))
@@ -65,12 +65,12 @@ def states_after_each_step(state: Endpoint, steps: Plan) -> Iterator[Endpoint]:
 
 
 def strangers(attachments: Attachments) -> Attachments:
-    return tuple(a for a in attachments if not a.ours)
+    return tuple(a for a in attachments if not a.calico)
 
 
 def before_our_program(attachments: Attachments) -> Attachments | None:
     """The strangers whom packets meet before Felix's program; None where it meets no packet."""
-    running = [a for a in attachments if a.ours and a.runs and a.attach_type is AttachType.TC]
+    running = [a for a in attachments if a.calico and a.runs and a.attach_type is AttachType.TC]
     if not running:
         return None
     stays = survivor(tuple(running))
@@ -79,14 +79,14 @@ def before_our_program(attachments: Attachments) -> Attachments | None:
 
 @every_state
 @given(endpoints(), policies)
-@example(BY_HAND, Policy(Era.D))
+@example(BY_HAND, Policy(Behaviour.REPLACE))
 @example(endpoint((tcx(1),), (tcx(2),)), Policy(attach_type=AttachType.TC))
 @example(endpoint(at(1), at(1)), Policy(attach_type=AttachType.TCX))
 def test_every_judgement(state: Endpoint, policy: Policy) -> None:
     judged = judge.judge(state, policy)
     assert judge.judge(state, policy) == judged
-    if attach_type_of(state, policy) is AttachType.TC:  # the eras know no TCX
-        assert judged.outlook is predict(state, policy.era)[0]
+    if attach_type_of(state, policy) is AttachType.TC:  # the behaviours know no TCX
+        assert judged.outlook is predict(state, policy.behaviour)[0]
     _no_finding_no_fault(judged, state, policy)
     if not judged.plan:
         assert not any(f.repairable for f in judged.findings)
@@ -105,7 +105,7 @@ def _no_finding_no_fault(judged: Judgement, state: Endpoint, policy: Policy) -> 
     if judged.findings:
         return
     assert judged.plan == ()
-    enforcing = [[a for a in state.at(hook) if a.ours and a.enforces] for hook in Hook]
+    enforcing = [[a for a in state.at(hook) if a.calico and a.enforces] for hook in Hook]
     assert [len(hook) for hook in enforcing] == [1, 1]
     types = {a.attach_type for hook in enforcing for a in hook}
     assert len(types) == 1
@@ -113,8 +113,10 @@ def _no_finding_no_fault(judged: Judgement, state: Endpoint, policy: Policy) -> 
 
 
 def _no_gap(before: Attachments, now: Attachments) -> None:
-    assert any(a.ours for a in now) or not any(a.ours for a in before)
-    assert any(a.ours and a.enforces for a in now) or not any(a.ours and a.enforces for a in before)
+    assert any(a.calico for a in now) or not any(a.calico for a in before)
+    assert any(a.calico and a.enforces for a in now) or not any(
+        a.calico and a.enforces for a in before
+    )
 
 
 def _strangers_untouched(before: Attachments, now: Attachments) -> None:
@@ -141,7 +143,7 @@ def _mends_what_it_says(judged: Judgement, end: Endpoint, policy: Policy) -> Non
 
 def _helps_felix(judged: Judgement, before: Endpoint, end: Endpoint, policy: Policy) -> None:
     if any(s.action is not Action.UNPIN for s in judged.plan):
-        assert predict(end, policy.era)[0] is Outlook.OK
+        assert predict(end, policy.behaviour)[0] is Outlook.OK
     order = (Outlook.OK, Outlook.HEALS, Outlook.STUCK)
-    for era in policy.also_safe_for:
-        assert order.index(predict(end, era)[0]) <= order.index(predict(before, era)[0])
+    for behaviour in policy.also_safe_for:
+        assert order.index(predict(end, behaviour)[0]) <= order.index(predict(before, behaviour)[0])

@@ -18,8 +18,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outl
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
+    Behaviour,
     Endpoint,
-    Era,
     Hook,
     Outlook,
     Qdisc,
@@ -46,7 +46,9 @@ def test_all_64_pairs_of_handles() -> None:
     """22 ok, 10 heal, 32 stuck: counted on the kernel with libbpf and tc."""
     counted: Counter[Outlook] = Counter()
     for ingress, egress in product(SUBSETS, SUBSETS):
-        seen, message = predict(endpoint(at(*ingress), at(*egress, program=20)), Era.B)
+        seen, message = predict(
+            endpoint(at(*ingress), at(*egress, program=20)), Behaviour.ADD_THEN_DELETE
+        )
         i, e = lowest_free(ingress), lowest_free(egress)
         assert seen is (OK if i == e else STUCK if 1 in (i, e) else HEALS), (ingress, egress)
         assert (message is None) is (seen is not STUCK)
@@ -65,26 +67,26 @@ def compared(ingress: str, egress: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("handles", "era", "message"),
+    ("handles", "behaviour", "message"),
     [
-        # calico #10143, and its mirror image #10376: era B swaps the two at each retry.
-        ((2, 1), Era.B, compared("49152 1", "49152 2")),
-        ((1, 2), Era.B, compared("49152 2", "49152 1")),
+        # calico #10143, and its mirror image #10376: add_then_delete swaps the two at each retry.
+        ((2, 1), Behaviour.ADD_THEN_DELETE, compared("49152 1", "49152 2")),
+        ((1, 2), Behaviour.ADD_THEN_DELETE, compared("49152 2", "49152 1")),
         # What the reporter of #10376 saw after going to 3.29.5: frozen as it was.
-        ((2, 1), Era.C, compared("49152 2", "49152 1")),
-        ((1, 2), Era.C, compared("49152 1", "49152 2")),
+        ((2, 1), Behaviour.REPLACE_AND_COMPARE, compared("49152 2", "49152 1")),
+        ((1, 2), Behaviour.REPLACE_AND_COMPARE, compared("49152 1", "49152 2")),
     ],
 )
-def test_field_reports(handles: tuple[int, int], era: Era, message: str) -> None:
+def test_field_reports(handles: tuple[int, int], behaviour: Behaviour, message: str) -> None:
     reported = endpoint(at(handles[0]), at(handles[1], program=20))
-    assert predict(reported, era) == (STUCK, message)
+    assert predict(reported, behaviour) == (STUCK, message)
 
 
 def test_the_message_names_the_endpoint() -> None:
     """The outlook is worked out once for all endpoints of one shape."""
     one = endpoint(at(1), at(2))
     for name in ("calia", "calib"):
-        message = predict(replace(one, interface=name), Era.B)[1]
+        message = predict(replace(one, interface=name), Behaviour.ADD_THEN_DELETE)[1]
         assert message is not None
         assert message.endswith(f'name="{name}"')
 
@@ -130,48 +132,55 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
     ],
 )
 def test_states(state: Endpoint, expected: str) -> None:
-    """Each state under the eras B, C and D: ok, heals or stuck."""
-    seen = [predict(state, era) for era in (Era.B, Era.C, Era.D)]
+    """Each state under the behaviours B, C and D: ok, heals or stuck."""
+    seen = [
+        predict(state, behaviour)
+        for behaviour in (
+            Behaviour.ADD_THEN_DELETE,
+            Behaviour.REPLACE_AND_COMPARE,
+            Behaviour.REPLACE,
+        )
+    ]
     assert "".join(s[0].name[0] for s in seen) == expected
 
 
 def test_what_felix_says_where_it_cannot_attach() -> None:
     wrong = endpoint(at(1), (ours(1, protocol=0x0800),))
-    assert predict(wrong, Era.B) == (STUCK, ATTACH_FAILED)
+    assert predict(wrong, Behaviour.ADD_THEN_DELETE) == (STUCK, ATTACH_FAILED)
     taken = endpoint(at(1), (), Qdisc.INGRESS)
     message = f'{FAILED}creating qdisc file exists name="cali0123456789a"'
-    assert predict(taken, Era.B) == (STUCK, message)
+    assert predict(taken, Behaviour.ADD_THEN_DELETE) == (STUCK, message)
 
 
 def test_in_another_chain_felix_deletes_its_own_new_filter() -> None:
     """And calls it a success, though the hook enforces nothing then."""
     aside = ours(1, chain=5)
-    left, slot = felix_pass((aside,), Era.B, Hook.INGRESS)
+    left, slot = felix_pass((aside,), Behaviour.ADD_THEN_DELETE, Hook.INGRESS)
     assert left == (aside,)
     assert slot == (49152, 1)
-    assert predict(endpoint((aside,), (aside,)), Era.B) == (OK, None)
+    assert predict(endpoint((aside,), (aside,)), Behaviour.ADD_THEN_DELETE) == (OK, None)
 
 
 def test_a_delete_that_finds_nothing_is_an_error() -> None:
     """The chain's filter is at another handle than the new one; tc's own words."""
     aside = ours(2, chain=5)
     with pytest.raises(FelixError) as failed:
-        felix_pass((aside,), Era.B, Hook.EGRESS)
+        felix_pass((aside,), Behaviour.ADD_THEN_DELETE, Hook.EGRESS)
     assert "filter del dev {interface} egress pref 49152 handle 0x2 bpf]: rc=2" in str(failed.value)
     assert "Specified filter handle not found" in str(failed.value)
     assert [f.chain for f in failed.value.filters] == [5, 0]
-    message = predict(endpoint((aside,), at(1)), Era.B)[1] or ""
+    message = predict(endpoint((aside,), at(1)), Behaviour.ADD_THEN_DELETE)[1] or ""
     assert "dev cali0123456789a ingress" in message
 
 
 def test_era_d_knows_its_filters_by_their_own_name_only() -> None:
-    """One that tc attached by hand bears the program's name where only era B looks."""
+    """One that tc attached by hand bears the program's name where only add_then_delete looks."""
     by_hand = ours(1, name="allow.o:[tc]")
-    assert len(felix_pass((by_hand,), Era.B, Hook.INGRESS)[0]) == 1
-    assert len(felix_pass((by_hand,), Era.D, Hook.INGRESS)[0]) == 2
+    assert len(felix_pass((by_hand,), Behaviour.ADD_THEN_DELETE, Hook.INGRESS)[0]) == 1
+    assert len(felix_pass((by_hand,), Behaviour.REPLACE, Hook.INGRESS)[0]) == 2
 
 
 def test_tcx_programs_are_none_of_these_eras_business() -> None:
     mixed = endpoint((tcx(1), *at(1)), at(1))
     assert mixed.ingress[0].attach_type is AttachType.TCX
-    assert predict(mixed, Era.B) == (OK, None)
+    assert predict(mixed, Behaviour.ADD_THEN_DELETE) == (OK, None)

@@ -34,10 +34,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Attachments,
+    Behaviour,
     Code,
     DeadPin,
     Endpoint,
-    Era,
     Hook,
     Outlook,
     Policy,
@@ -56,8 +56,8 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
 )
 from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Felix, Kernel, Killed
 
-POLICY = Policy(Era.B)
-FELIX_ERAS = (Era.B, Era.C)
+POLICY = Policy(Behaviour.ADD_THEN_DELETE)
+FELIX_BEHAVIOURS = (Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE)
 #: Endpoints that ask for plans of every shape.
 BROKEN = {
     "handle mismatch": endpoint(at(1), at(2, program=20)),
@@ -73,7 +73,7 @@ BROKEN = {
     ),
 }
 every_broken = pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-every_felix = pytest.mark.parametrize("era", FELIX_ERAS)
+every_felix = pytest.mark.parametrize("behaviour", FELIX_BEHAVIOURS)
 
 
 @pytest.fixture(autouse=True)
@@ -131,11 +131,11 @@ def no_times(attachments: Attachments) -> Attachments:
 
 
 def strangers(e: Endpoint) -> list[Attachments]:
-    return [tuple(a for a in e.at(hook) if not a.ours) for hook in Hook]
+    return [tuple(a for a in e.at(hook) if not a.calico) for hook in Hook]
 
 
 def assert_unharmed(kernel: Kernel, broken: Endpoint) -> None:
-    """I1 and I3, at every moment so far. In era B Felix itself trips over another chain."""
+    """I1 and I3, at every moment so far. With add_then_delete Felix trips over another chain."""
     felix_trips = broken is BROKEN["wrong chain"]
     assert [gap for gap in kernel.gaps if not (felix_trips and gap.startswith("Felix"))] == []
     assert strangers(kernel.endpoints[INTERFACE]) == strangers(broken)
@@ -144,7 +144,7 @@ def assert_unharmed(kernel: Kernel, broken: Endpoint) -> None:
 def assert_felix_won_or_it_is_said(kernel: Kernel, felix: Felix, outcome: Outcome) -> None:
     """I5: its newest program runs, and runs first; else the outcome is no success and says so."""
     for hook, program in felix.attached.items():
-        running = [a.program_id for a in kernel.at(hook) if a.ours and a.runs]
+        running = [a.program_id for a in kernel.at(hook) if a.calico and a.runs]
         if running[:1] != [program]:
             assert outcome.verdict in (Verdict.CONTENDED, Verdict.DRIFTED), (hook, running)
             assert any(hook.value in note for note in outcome.notes)
@@ -184,10 +184,10 @@ def test_a_second_repair_writes_nothing(broken: Endpoint) -> None:
 
 @every_felix
 @every_broken
-def test_felix_reattaches_before_any_one_call(broken: Endpoint, era: Era) -> None:
+def test_felix_reattaches_before_any_one_call(broken: Endpoint, behaviour: Behaviour) -> None:
     for point in range(calls_of(broken)):
         kernel = kernel_with(broken)
-        felix = Felix(kernel, era)
+        felix = Felix(kernel, behaviour)
         kernel.before_call = at_calls((point, felix.reattach))
         outcome = repair(kernel, broken)
         assert_unharmed(kernel, broken)
@@ -198,11 +198,11 @@ def test_felix_reattaches_before_any_one_call(broken: Endpoint, era: Era) -> Non
 
 @every_felix
 @pytest.mark.parametrize("kind", ["handle mismatch", "duplicates at both", "wrong protocol"])
-def test_felix_reattaches_before_any_two_calls(kind: str, era: Era) -> None:
+def test_felix_reattaches_before_any_two_calls(kind: str, behaviour: Behaviour) -> None:
     broken = BROKEN[kind]
     for first, second in combinations(range(calls_of(broken) + 8), 2):
         kernel = kernel_with(broken)
-        felix = Felix(kernel, era)
+        felix = Felix(kernel, behaviour)
         kernel.before_call = at_calls((first, felix.reattach), (second, felix.reattach))
         outcome = repair(kernel, broken)
         assert_unharmed(kernel, broken)
@@ -215,7 +215,7 @@ def finish(steps: Iterator[object]) -> None:
 
 
 @every_felix
-def test_repaired_is_said_only_of_what_stays_so(era: Era) -> None:
+def test_repaired_is_said_only_of_what_stays_so(behaviour: Behaviour) -> None:
     """One pass of Felix's, each of its steps at any point of the audit or after it.
 
     Felix deletes by priority and handle what it listed before. If the repair frees a handle in
@@ -226,7 +226,7 @@ def test_repaired_is_said_only_of_what_stays_so(era: Era) -> None:
     wrong = []
     for points in combinations_with_replacement(range(6, 16), 4):
         kernel = kernel_with(broken)
-        felix = Felix(kernel, era)
+        felix = Felix(kernel, behaviour)
         steps = zip_longest(*map(felix.steps, Hook))
         kernel.before_call = at_calls(*((p, partial(next, steps, None)) for p in points))
 
@@ -342,7 +342,7 @@ def test_a_program_that_is_gone_is_planned_anew() -> None:
     """Felix replaced it between the snapshot and the repair."""
     broken = BROKEN["handle mismatch"]
     kernel = kernel_with(broken)
-    felix = Felix(kernel, Era.C)
+    felix = Felix(kernel, Behaviour.REPLACE_AND_COMPARE)
 
     def before(number: int) -> None:
         if kernel.calls[number] == "open program 20" and not felix.attached:
@@ -377,7 +377,7 @@ def test_endless_contention_ends_as_contended(retries: int) -> None:
     """A Felix that re-attaches in place each time that a step of ours is about to be made."""
     broken = BROKEN["handle mismatch"]
     kernel = kernel_with(broken)
-    felix = Felix(kernel, Era.C)
+    felix = Felix(kernel, Behaviour.REPLACE_AND_COMPARE)
 
     def before(number: int) -> None:
         if kernel.calls[number].startswith("add"):

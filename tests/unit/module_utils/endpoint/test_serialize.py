@@ -14,10 +14,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judg
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Behaviour,
     Code,
     DeadPin,
     Endpoint,
-    Era,
     Hook,
     Judgement,
     Outlook,
@@ -33,7 +33,7 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
     u32,
 )
 
-POLICY = Policy(Era.B)
+POLICY = Policy(Behaviour.ADD_THEN_DELETE)
 HEALTHY = endpoint(at(1), at(1, program=20))
 MISMATCH = endpoint(at(1), at(2, program=20), dead_pins=(DeadPin(Hook.EGRESS, "/pins/e"),))
 CLEAN = Judgement((), (), Outlook.OK)
@@ -63,7 +63,7 @@ def test_an_attachment() -> None:
         "name": "cali_tc_preambl:[10]",
         "tag": "aa",
         "direct_action": True,
-        "ours": True,
+        "calico": True,
         "kind": "bpf",
         "protocol": 3,
         "chain": 0,
@@ -77,9 +77,9 @@ def test_an_outcome() -> None:
     shown = serialize.outcome(repaired(MISMATCH))
     assert set(shown) == {
         "interface", "ifindex", "qdisc", "ingress", "egress", "verdict", "outlook",
-        "outlook_by_era", "findings", "remaining", "plan", "done", "notes",
+        "outlook_by_behaviour", "findings", "remaining", "plan", "done", "notes",
     }  # fmt: skip
-    assert shown["outlook_by_era"] == {"B": "ok", "C": "ok", "D": "ok"}
+    assert shown["outlook_by_behaviour"] == {b.value: "ok" for b in Behaviour}
     assert (shown["verdict"], shown["outlook"], shown["notes"]) == ("repaired", "ok", ["n"])
     assert [a["handle"] for a in shown["egress"]] == [1]
     assert shown["plan"] == shown["done"]

@@ -90,16 +90,16 @@ def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
     )
 
 
-WISH = RolloutSpec(version=NEW)
+SPEC = RolloutSpec(version=NEW)
 BACK = RolloutSpec(mode=Mode.ROLLBACK)
 
 
-def refused(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in judged.refusals]
+def blocked(judged: Judgement) -> list[tuple[str, str | None]]:
+    return [(each.code, each.node or each.advisory) for each in judged.blockers]
 
 
-def cautioned(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in judged.cautions]
+def warned(judged: Judgement) -> list[tuple[str, str | None]]:
+    return [(each.code, each.node or each.advisory) for each in judged.warnings]
 
 
 def states(judged: Judgement) -> dict[str, State]:
@@ -107,9 +107,9 @@ def states(judged: Judgement) -> dict[str, State]:
 
 
 def test_nothing_speaks_against_a_healthy_cluster() -> None:
-    judged = judge(WISH, cluster("a", "b"))
-    assert refused(judged) == []
-    assert cautioned(judged) == []
+    judged = judge(SPEC, cluster("a", "b"))
+    assert blocked(judged) == []
+    assert warned(judged) == []
     assert states(judged) == {"a": State.TODO, "b": State.TODO}
     assert judged.target is not None
     assert judged.target.images["calico-node"] == f"calico/node:{NEW}"
@@ -129,19 +129,19 @@ def test_nothing_speaks_against_a_healthy_cluster() -> None:
         {"daemonset": DaemonSet("calico-system", "calico-node", bpf())},
     ],
 )
-def test_the_operators_is_refused(changes: dict[str, Any]) -> None:
-    judged = judge(WISH, cluster("a", **changes))
-    assert refused(judged) == [("operator_install", None)]
-    (only,) = judged.refusals
+def test_the_operators_daemonset_is_a_blocker(changes: dict[str, Any]) -> None:
+    judged = judge(SPEC, cluster("a", **changes))
+    assert blocked(judged) == [("operator_install", None)]
+    (only,) = judged.blockers
     assert "maxUnavailable 1" in only.message
     assert "qdisc_consistency" in only.message
 
 
 def test_there_must_be_a_daemon_set() -> None:
-    assert refused(judge(WISH, Cluster(None))) == [("no_daemonset", None)]
+    assert blocked(judge(SPEC, Cluster(None))) == [("no_daemonset", None)]
     other = {"spec": {"containers": [{"name": "other", "image": "calico/node:v3.28.1"}]}}
     strange = cluster("a", daemonset=DaemonSet("kube-system", "calico-node", other))
-    assert refused(judge(WISH, strange)) == [("no_daemonset", None)]
+    assert blocked(judge(SPEC, strange)) == [("no_daemonset", None)]
 
 
 @pytest.mark.parametrize(
@@ -162,22 +162,22 @@ def test_felix_must_be_in_ebpf_mode(
     env: dict[str, str], felix: dict[str, Any] | None, code: str | None, refuses: bool
 ) -> None:
     held = DaemonSet("kube-system", "calico-node", template(OLD, **env))
-    judged = judge(WISH, cluster("a", daemonset=held, felix=felix))
-    assert refused(judged) == ([(code, None)] if refuses else [])
-    assert cautioned(judged) == ([(code, None)] if code and not refuses else [])
+    judged = judge(SPEC, cluster("a", daemonset=held, felix=felix))
+    assert blocked(judged) == ([(code, None)] if refuses else [])
+    assert warned(judged) == ([(code, None)] if code and not refuses else [])
 
 
 def test_what_could_not_be_read_is_told() -> None:
-    judged = judge(WISH, cluster("a", unread=("ippools may not be listed",)))
-    assert refused(judged) == []
-    assert [each.message for each in judged.cautions] == ["ippools may not be listed"]
+    judged = judge(SPEC, cluster("a", unread=("ippools may not be listed",)))
+    assert blocked(judged) == []
+    assert [each.message for each in judged.warnings] == ["ippools may not be listed"]
 
 
 def test_all_missing_permissions_are_one_refusal() -> None:
     assert not_permitted([]) == []
     missing = [Permission("patch", "nodes"), Permission("delete", "pods", "", "kube-system")]
     (only,) = not_permitted(missing)
-    assert (only.code, only.refused) == ("api_permission", True)
+    assert (only.code, only.blocks) == ("api_permission", True)
     assert "patch nodes in the whole cluster" in only.message
     assert "delete pods in namespace kube-system" in only.message
 
@@ -196,8 +196,8 @@ def test_what_a_run_needs_is_asked_in_the_right_places() -> None:
 
 
 def test_a_host_that_is_no_node() -> None:
-    judged = judge(replace(WISH, nodes=("b", "x", "a")), cluster("a", "b"))
-    assert refused(judged) == [("node_unknown", "x")]
+    judged = judge(replace(SPEC, nodes=("b", "x", "a")), cluster("a", "b"))
+    assert blocked(judged) == [("node_unknown", "x")]
     assert list(states(judged)) == ["b", "a"]
 
 
@@ -208,36 +208,36 @@ def at_a(**changes: Any) -> Cluster:
 
 
 def test_a_node_that_is_not_ready() -> None:
-    assert refused(judge(WISH, at_a(ready=False))) == [("node_not_ready", "a")]
+    assert blocked(judge(SPEC, at_a(ready=False))) == [("node_not_ready", "a")]
     # What an earlier run left half way may be just why.
-    judged = judge(WISH, at_a(ready=False, unschedulable=True, cordoned_by="run 1"))
-    assert refused(judged) == []
-    assert cautioned(judged) == [("node_not_ready", "a")]
+    judged = judge(SPEC, at_a(ready=False, unschedulable=True, cordoned_by="run 1"))
+    assert blocked(judged) == []
+    assert warned(judged) == [("node_not_ready", "a")]
 
 
 def test_only_the_nodes_of_this_run_count() -> None:
-    assert refused(judge(replace(WISH, nodes=("b",)), at_a(ready=False))) == []
+    assert blocked(judge(replace(SPEC, nodes=("b",)), at_a(ready=False))) == []
 
 
 def test_who_cordoned_a_node_makes_a_difference() -> None:
-    assert cautioned(judge(WISH, at_a(unschedulable=True))) == [("node_cordoned_by_another", "a")]
-    ours = judge(WISH, at_a(unschedulable=True, cordoned_by="run 1"))
-    assert cautioned(ours) == []
+    assert warned(judge(SPEC, at_a(unschedulable=True))) == [("node_cordoned_by_another", "a")]
+    ours = judge(SPEC, at_a(unschedulable=True, cordoned_by="run 1"))
+    assert warned(ours) == []
     assert states(ours) == {"a": State.INTERRUPTED, "b": State.TODO}
 
 
 def test_a_node_without_a_pod_and_one_with_a_sick_one() -> None:
     seen = cluster("a", "b")
-    judged = judge(replace(WISH, nodes=("a", "b")), replace(seen, pods=(pod("b", ready=False),)))
-    assert refused(judged) == [("no_pod", "a")]
-    assert cautioned(judged) == [("pod_not_ready", "b")]
+    judged = judge(replace(SPEC, nodes=("a", "b")), replace(seen, pods=(pod("b", ready=False),)))
+    assert blocked(judged) == [("no_pod", "a")]
+    assert warned(judged) == [("pod_not_ready", "b")]
 
 
 def test_a_budget_that_can_never_be_met() -> None:
-    judged = judge(WISH, cluster("a", "b", budgets={"b": ("shop/db: maxUnavailable 0",)}))
-    assert refused(judged) == [("budget_never_met", "b")]
-    assert judged.nodes[1].problems == tuple(judged.refusals)
-    assert "shop/db" in judged.refusals[0].message
+    judged = judge(SPEC, cluster("a", "b", budgets={"b": ("shop/db: maxUnavailable 0",)}))
+    assert blocked(judged) == [("budget_never_met", "b")]
+    assert judged.nodes[1].problems == tuple(judged.blockers)
+    assert "shop/db" in judged.blockers[0].message
 
 
 # --- the way --------------------------------------------------------------------------------------
@@ -246,33 +246,37 @@ def test_a_budget_that_can_never_be_met() -> None:
 @pytest.mark.parametrize("version", ["latest", "v3.33.0", "v3.31.0-rc1"])
 def test_an_unknown_version(version: str) -> None:
     judged = judge(RolloutSpec(version=version), cluster("a"))
-    assert refused(judged) == [("unknown_version", None)]
-    assert version in judged.refusals[0].message
+    assert blocked(judged) == [("unknown_version", None)]
+    assert version in judged.blockers[0].message
     accepted = judge(
         RolloutSpec(version=version, overrides=frozenset({"unknown_version"})), cluster("a")
     )
-    assert refused(accepted) == []
-    assert accepted.cautions[0].message.startswith("accepted by overrides: ")
+    assert blocked(accepted) == []
+    assert accepted.warnings[0].message.startswith("accepted by overrides: ")
 
 
 @pytest.mark.parametrize("accepted", ["heartbeat_churn", "known_bad_path"])
 def test_a_bad_way_is_refused_by_its_advisory(accepted: str) -> None:
-    wish = RolloutSpec(version="v3.29.3")
-    assert refused(judge(wish, cluster("a"))) == [("known_bad_path", "heartbeat_churn")]
-    judged = judge(replace(wish, overrides=frozenset({accepted})), cluster("a"))
-    assert refused(judged) == []
-    assert cautioned(judged) == [("known_bad_path", "heartbeat_churn")]
+    spec = RolloutSpec(version="v3.29.3")
+    assert blocked(judge(spec, cluster("a"))) == [("known_bad_path", "heartbeat_churn")]
+    judged = judge(replace(spec, overrides=frozenset({accepted})), cluster("a"))
+    assert blocked(judged) == []
+    assert warned(judged) == [("known_bad_path", "heartbeat_churn")]
 
 
 def test_an_override_accepts_nothing_else() -> None:
-    wish = RolloutSpec(version="v3.29.3", overrides=frozenset({"ctlb_kernel"}))
+    spec = RolloutSpec(version="v3.29.3", overrides=frozenset({"ctlb_kernel"}))
     seen = cluster("a", nodes=(Node("a", kernel="6.12.1"),))
-    assert refused(judge(wish, seen)) == [("known_bad_path", "heartbeat_churn")]
+    assert blocked(judge(spec, seen)) == [("known_bad_path", "heartbeat_churn")]
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [("node_unkown", "no code"), ("api_permission", "cannot be accepted"), ("", "no code")],
+    [
+        ("node_unkown", "not the code of a blocker"),
+        ("api_permission", "cannot be accepted"),
+        ("", "not the code of a blocker"),
+    ],
 )
 def test_an_override_that_makes_no_sense(code: str, said: str) -> None:
     with pytest.raises(Refusal, match=said):
@@ -291,7 +295,7 @@ def test_an_advisory_names_the_nodes_it_is_about() -> None:
     told = {each.advisory.code: each.nodes for each in judged.advisories}
     assert told["ctlb_kernel"] == ("a",)
     assert told["parity_persists"] == ("a", "b")
-    assert refused(judged) == [("known_bad_path", "ctlb_kernel")]
+    assert blocked(judged) == [("known_bad_path", "ctlb_kernel")]
 
 
 @pytest.mark.parametrize(
@@ -312,15 +316,15 @@ def test_no_downgrade_away_from_tcx(
     nodes = (Node("a", kernel=kernel),)
     seen = cluster("a", version="v3.31.7", daemonset=held, felix=felix, nodes=nodes)
     expected = [("known_bad_path", "tcx_downgrade")] if refuses else []
-    assert refused(judge(RolloutSpec(version="v3.30.7"), seen)) == expected
+    assert blocked(judge(RolloutSpec(version="v3.30.7"), seen)) == expected
 
 
 def test_vxlan_is_refused_and_the_way_round_is_not() -> None:
     seen = cluster("a", version="v3.30.4", encapsulation="vxlan")
-    assert refused(judge(RolloutSpec(version="v3.31.7"), seen)) == [
+    assert blocked(judge(RolloutSpec(version="v3.31.7"), seen)) == [
         ("known_bad_path", "vxlan_mixed_releases")
     ]
-    assert refused(judge(RolloutSpec(version="v3.30.7"), seen)) == []
+    assert blocked(judge(RolloutSpec(version="v3.30.7"), seen)) == []
 
 
 # --- going on -------------------------------------------------------------------------------------
@@ -329,9 +333,9 @@ def test_vxlan_is_refused_and_the_way_round_is_not() -> None:
 def test_a_run_goes_on_where_it_stopped() -> None:
     seen = upgraded("a")
     half = replace(seen.nodes[1], cordoned_by="run 1", unschedulable=True)
-    judged = judge(WISH, replace(seen, nodes=(seen.nodes[0], half, seen.nodes[2])))
+    judged = judge(SPEC, replace(seen, nodes=(seen.nodes[0], half, seen.nodes[2])))
     assert states(judged) == {"a": State.DONE, "b": State.INTERRUPTED, "c": State.TODO}
-    assert refused(judged) == []
+    assert blocked(judged) == []
     assert judged.target is not None
     assert judged.target.revision is not None
     assert judged.target.revision.name == f"calico-node-{NEW}"
@@ -342,17 +346,17 @@ def test_a_run_goes_on_where_it_stopped() -> None:
 def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
     seen = upgraded()
     held = pod("b", terminating=True, held=True)
-    judged = judge(WISH, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
+    judged = judge(SPEC, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
     assert states(judged)["b"] is State.INTERRUPTED
 
 
 def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
     """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
     seen = upgraded("a")
-    assert states(judge(WISH, seen))["a"] is State.DONE
+    assert states(judge(SPEC, seen))["a"] is State.DONE
     held = pod("a", terminating=True, held=True)
     seen = replace(seen, pods=(held, *seen.pods))
-    assert states(judge(WISH, seen))["a"] is State.INTERRUPTED
+    assert states(judge(SPEC, seen))["a"] is State.INTERRUPTED
 
 
 @pytest.mark.parametrize(
@@ -361,7 +365,7 @@ def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
 def test_done_is_verified_and_open_again(changes: dict[str, Any]) -> None:
     seen = upgraded("a")
     nodes = (replace(seen.nodes[0], **changes), *seen.nodes[1:])
-    assert states(judge(WISH, replace(seen, nodes=nodes)))["a"] is not State.DONE
+    assert states(judge(SPEC, replace(seen, nodes=nodes)))["a"] is not State.DONE
 
 
 def test_a_new_upgrade_goes_back_to_where_it_began_not_to_an_older_note() -> None:
@@ -387,7 +391,7 @@ def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
     listed = {"kind": "List", "items": [manifest(bpf(NEW), namespace="kube-system")]}
     objects: list[Any] = [{"kind": "ConfigMap", "metadata": {"name": "calico-config"}}, listed]
     judged = judge(RolloutSpec(manifest=objects), cluster("a"))
-    assert refused(judged) == []
+    assert blocked(judged) == []
     assert judged.target is not None
     assert judged.target.version == NEW
     assert judged.target.patch["spec"]["template"]["$patch"] == "replace"
@@ -395,8 +399,8 @@ def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
 
 
 def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
-    wish = RolloutSpec(manifest=[manifest(bpf(NEW, FELIX_LOGSEVERITYSCREEN="Info"))])
-    judged = judge(wish, upgraded("a", "b", "c"))
+    spec = RolloutSpec(manifest=[manifest(bpf(NEW, FELIX_LOGSEVERITYSCREEN="Info"))])
+    judged = judge(spec, upgraded("a", "b", "c"))
     assert judged.target is not None
     assert judged.target.revision is None
     same = judge(RolloutSpec(manifest=[manifest(bpf(NEW))]), upgraded("a", "b", "c"))
@@ -422,8 +426,8 @@ def test_a_digest_alone_is_an_unknown_version() -> None:
     pinned = bpf(NEW)
     pinned["spec"]["containers"][0]["image"] = "calico/node@sha256:0a"
     judged = judge(RolloutSpec(manifest=[manifest(pinned)]), cluster("a"))
-    assert refused(judged) == [("unknown_version", None)]
-    assert "calico/node@sha256:0a" in judged.refusals[0].message
+    assert blocked(judged) == [("unknown_version", None)]
+    assert "calico/node@sha256:0a" in judged.blockers[0].message
 
 
 # --- back -----------------------------------------------------------------------------------------
@@ -433,7 +437,7 @@ def test_back_goes_over_the_changed_nodes_the_newest_first() -> None:
     seen = upgraded("a", "b")
     judged = judge(BACK, seen)
     assert list(states(judged)) == ["b", "a"]
-    assert refused(judged) == []
+    assert blocked(judged) == []
     assert judged.target is not None
     assert judged.target.version == OLD
     assert judged.target.patch["spec"]["template"]["$patch"] == "replace"
@@ -467,7 +471,7 @@ def test_once_it_is_back_the_revision_is_the_former_one() -> None:
 
 
 def test_there_must_be_something_to_go_back_to() -> None:
-    assert refused(judge(BACK, cluster("a"))) == [("no_former_revision", None)]
+    assert blocked(judge(BACK, cluster("a"))) == [("no_former_revision", None)]
 
 
 def test_the_way_back_stays_open() -> None:
@@ -475,8 +479,8 @@ def test_the_way_back_stays_open() -> None:
     seen = upgraded("a", former="v3.29.1")
     nodes = (replace(seen.nodes[0], ready=False), *seen.nodes[1:])
     judged = judge(BACK, replace(seen, nodes=nodes, budgets={"a": ("shop/db: never",)}))
-    assert refused(judged) == []
-    assert cautioned(judged) == [
+    assert blocked(judged) == []
+    assert warned(judged) == [
         ("known_bad_path", "heartbeat_churn"),
         ("node_not_ready", "a"),
         ("budget_never_met", "a"),
@@ -486,9 +490,9 @@ def test_the_way_back_stays_open() -> None:
 def test_but_not_away_from_tcx() -> None:
     seen = upgraded("a", former="v3.30.7", version="v3.31.7")
     nodes = tuple(replace(node, kernel="6.8.0") for node in seen.nodes)
-    assert refused(judge(BACK, replace(seen, nodes=nodes))) == [("known_bad_path", "tcx_downgrade")]
+    assert blocked(judge(BACK, replace(seen, nodes=nodes))) == [("known_bad_path", "tcx_downgrade")]
     seen = replace(seen, nodes=nodes, felix={"default": {"bpfAttachType": "TC"}})
-    assert refused(judge(BACK, seen)) == []
+    assert blocked(judge(BACK, seen)) == []
 
 
 # --- what is returned -----------------------------------------------------------------------------
@@ -500,24 +504,24 @@ def test_the_strategy_from_before_is_read_back() -> None:
     for note, expected in ((None, None), ('{"type": "OnDelete"}', {"type": "OnDelete"})):
         annotations = {UPDATE_STRATEGY: note} if note else {}
         noted = replace(seen, daemonset=replace(seen.daemonset, annotations=annotations))
-        shown = preflight(judge(WISH, noted), noted, WISH, 300)
+        shown = preflight(judge(SPEC, noted), noted, SPEC, 300)
         assert shown["daemonset"]["former_update_strategy"] == expected
     noted = replace(seen, daemonset=replace(seen.daemonset, annotations={UPDATE_STRATEGY: "On"}))
     with pytest.raises(Refusal, match="is no JSON"):
-        preflight(judge(WISH, noted), noted, WISH, 300)
+        preflight(judge(SPEC, noted), noted, SPEC, 300)
 
 
 def test_what_is_left_is_estimated_and_versions_are_counted() -> None:
     seen = upgraded("a")
-    shown = preflight(judge(WISH, seen), seen, WISH, 300)
+    shown = preflight(judge(SPEC, seen), seen, SPEC, 300)
     assert shown["estimated_seconds"] == 600
     assert shown["versions"] == {OLD: 2, NEW: 1}
     assert [node["state"] for node in shown["nodes"]] == ["done", "todo", "todo"]
-    assert [node["era"] for node in shown["nodes"]] == ["C", "auto", "auto"]
+    assert [node["calico_version"] for node in shown["nodes"]] == [NEW, OLD, OLD]
 
 
 def test_an_advisory_says_whether_it_is_accepted() -> None:
-    wish = RolloutSpec(version="v3.29.3", overrides=frozenset({"known_bad_path"}))
+    spec = RolloutSpec(version="v3.29.3", overrides=frozenset({"known_bad_path"}))
     seen = cluster("a")
-    told = preflight(judge(wish, seen), seen, wish, 0)["advisories"]
+    told = preflight(judge(spec, seen), seen, spec, 0)["advisories"]
     assert {each["code"] for each in told if each["accepted"]} == {"heartbeat_churn"}
