@@ -36,9 +36,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namesp
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Era, Policy, Verdict
-from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import attach, loaded
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
-from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.libbpf import attach, loaded
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
     AUTO,
     DRIFTS,
     HOOKS,
