@@ -35,8 +35,8 @@ lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugi
 	ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck .ci/run tests/*.sh tests/lab/*.sh tests/kubelet/*.sh tests/vm/*.sh \
-		tests/vm/image/*.sh molecule/default/files/*.sh
+	shellcheck .ci/run tests/*.sh tests/support/*/*.sh tests/support/vm/image/*.sh \
+		molecule/default/files/*.sh
 	vermin --no-tips --violations -t=3.9- plugins
 
 format: $(READY)  ## let ruff put the style right
@@ -60,18 +60,18 @@ integration: $(READY)  ## tests on the running kernel, as root
 # fails there too is a fault, not a busy machine.
 lab: export CI := 1
 lab: $(READY) control-plane  ## tests of the embedded lab: its Kubernetes API, and the real one
-	pytest --cache-clear -n 4 --dist worksteal tests/lab || \
-		pytest --last-failed --last-failed-no-failures none tests/lab
+	pytest --cache-clear -n 4 --dist worksteal tests/system/lab || \
+		pytest --last-failed --last-failed-no-failures none tests/system/lab
 
 control-plane:  ## the real Kubernetes API for the tests, built once and cached
-	tests/lab/build_control_plane.sh
+	tests/support/kubernetes/build_control_plane.sh
 
 # KUBELET may name tests, or give pytest options.
 kubelet: $(READY) kubernetes  ## calico-node replaced under a real kubelet, about five minutes, as root
-	pytest $(or $(KUBELET),tests/kubelet)
+	pytest $(or $(KUBELET),tests/system/kubelet)
 
 kubernetes:  ## the current Kubernetes, kubelet and containerd for that, built once and cached
-	tests/kubelet/build.sh
+	tests/support/kubelet/build.sh
 
 demo: $(READY)  ## see a cluster upgraded node by node while traffic flows, as root
 	python tests/demo
@@ -80,10 +80,10 @@ demo-modules: $(READY)  ## see the fault and what the modules do about it, as ro
 	python tests/demo/modules.py
 
 lab-up: $(READY)  ## a lab that stays, as root; LAB="--nodes 5 --broken 3"
-	python tests/lab up $(LAB)
+	python tests/support/lab up $(LAB)
 
 lab-down: $(READY)  ## end it
-	python tests/lab down
+	python tests/support/lab down
 
 bench: $(READY)  ## how long things take, on a node and in a rollout, as root
 	python tests/bench
@@ -99,10 +99,10 @@ molecule-vms: $(READY) guests  ## the upgrade on virtual machines with kernels o
 	trap 'molecule destroy --scenario-name vms' INT TERM; molecule test --scenario-name vms
 
 vm: $(READY) guests  ## tests with virtual machines: nodes that are lost, labs that are ended, as root
-	pytest --ignore tests/vm/test_kernels.py tests/vm
+	pytest --ignore tests/system/vm/test_kernels.py tests/system/vm
 
 kernels: $(READY) guests  ## the core's own tests within kernels 6.1 and 6.12, about ten minutes, as root
-	pytest tests/vm/test_kernels.py
+	pytest tests/system/vm/test_kernels.py
 
 guests:  # what makes trees and machines
 	tests/install_packages.sh e2fsprogs mmdebstrap openssh-client qemu-system-x86 qemu-utils \

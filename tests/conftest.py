@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.tests.integration import lab as labs
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.netns import lab as labs
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As whoever is started in the background has it; what tests start would ignore a ctrl-C, too.

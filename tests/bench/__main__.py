@@ -26,7 +26,7 @@ from typing import Any
 from ansible_collections.dataplane.calico_bpf.tests.bench import measures
 from ansible_collections.dataplane.calico_bpf.tests.bench.measures import IMPORTS, Clock
 from ansible_collections.dataplane.calico_bpf.tests.bench.node import Node, new_node
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     CHECKOUT,
     compile_programs,
     end_on_signals,

@@ -43,7 +43,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Verdict,
 )
 from ansible_collections.dataplane.calico_bpf.tests.bench.node import GLOBS, Node
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, run
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import CHECKOUT, run
 
 HOOKS = (Hook.INGRESS, Hook.EGRESS)
 POLICY = argspec.policy({"calico_version": "auto", "attach_type": "auto"})

@@ -17,8 +17,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namesp
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Endpoint, Hook
-from ansible_collections.dataplane.calico_bpf.tests.felix import libbpf
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, new_lab
+from ansible_collections.dataplane.calico_bpf.tests.support.felix import libbpf
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab, new_lab
 
 GLOBS = ("cali*",)
 

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, end_on_signals
-from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import Rollout, new_rollout
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import Rollout, new_rollout
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
+    CHECKOUT,
+    end_on_signals,
+)
 
 SIZES = (3, 10, 30)
 #: By how much a node may cost more in the largest cluster than in the smallest.

@@ -24,15 +24,22 @@ from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.tests.demo.stage import Promises, heading, show
 from ansible_collections.dataplane.calico_bpf.tests.demo.traffic import Count, Traffic, traffic
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import CHECKOUT, end_on_signals
-from ansible_collections.dataplane.calico_bpf.tests.lab.embedded import embedded_api
-from ansible_collections.dataplane.calico_bpf.tests.lab.lab_cluster import (
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.embedded import embedded_api
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.objects import ready
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.lab_cluster import (
     LabCluster,
     Playbook,
     lab_cluster,
 )
-from ansible_collections.dataplane.calico_bpf.tests.lab.objects import ready
-from ansible_collections.dataplane.calico_bpf.tests.lab.rollout import FIXED, Rollout, in_step
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import (
+    FIXED,
+    Rollout,
+    in_step,
+)
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
+    CHECKOUT,
+    end_on_signals,
+)
 
 FROM = "v3.28.1"
 NODES = 3

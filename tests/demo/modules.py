@@ -33,15 +33,15 @@ from ansible_collections.dataplane.calico_bpf.tests.demo.stage import (
     show,
     unhurried,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.lab_felix import Felix
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     Lab,
     compile_programs,
     end_on_signals,
     new_lab,
     private_mounts,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
+from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
     CONSISTENT,
     DRIFTS,
     HOOKS,

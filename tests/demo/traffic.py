@@ -22,14 +22,18 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.tc_monitor import TcWatch
 from ansible_collections.dataplane.calico_bpf.tests.demo.stage import unhurried
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import packets_met
-from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.node import (
+    Node,
+    interface_of,
+    netns_of,
+)
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import packets_met
+from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
     HOOKS,
     Stream,
     udp_binary,
     until,
 )
-from ansible_collections.dataplane.calico_bpf.tests.lab.node import Node, interface_of, netns_of
 
 _GATEWAY = "169.254.1.1"
 _PORT = 7000

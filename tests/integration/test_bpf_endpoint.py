@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.held import Held, held, without_ids
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     CHECKOUT,
     Lab,
     compile_program,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import (
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.held import Held, held, without_ids
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import (
     attach_without_link,
     programs,
 )
@@ -38,7 +38,7 @@ _serial = count(1)
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory, module_lab: Lab) -> Path:
     into = tmp_path_factory.mktemp("programs")
-    compile_program(CHECKOUT / "tests/integration/programs/several.c", into / "several.o")
+    compile_program(CHECKOUT / "tests/support/tc/programs/several.c", into / "several.o")
     compile_program(CHECKOUT / "bpf/drop_all.c", into / "drop_all.o")
     return into
 

@@ -24,21 +24,21 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.held import Held, held, without_ids
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     CHECKOUT,
     Lab,
     compile_program,
     run,
     run_module,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import (
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.held import Held, held, without_ids
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import (
     attach_without_link,
     programs,
 )
 
 MODULE = "bpf_tc_program"
-SOURCES = CHECKOUT / "tests/integration/programs"
+SOURCES = CHECKOUT / "tests/support/tc/programs"
 TEXT = "int from_text(struct __sk_buff *skb) { return skb->len > 9000 ? 2 : -1; }"
 Result = dict[str, Any]
 Options = dict[str, Any]

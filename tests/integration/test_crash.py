@@ -16,8 +16,8 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Outlook, Policy
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
-from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
     DRIFTS,
     HOOKS,
     Stage,

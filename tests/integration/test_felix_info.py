@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import processes
-from ansible_collections.dataplane.calico_bpf.tests.integration import actors
-from ansible_collections.dataplane.calico_bpf.tests.integration.answers import answering
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, run_module
-from ansible_collections.dataplane.calico_bpf.tests.lab.pod_cgroup import (
+from ansible_collections.dataplane.calico_bpf.tests.support.felix import actors
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.pod_cgroup import (
     entering,
     pod_cgroup,
     remove_cgroups,
 )
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.answers import answering
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab, run_module
 
 POD = "2f0f5d4e-8a51-4b43-9f0e-1d4f6f0a7c11"
 HEALTH = ("127.0.0.1", 9099)

@@ -15,7 +15,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl import RTMGRP_TC
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 _ADDED, _DELETED = "RTM_NEWTFILTER", "RTM_DELTFILTER"
 #: RTM_NEWCHAIN and RTM_DELCHAIN.

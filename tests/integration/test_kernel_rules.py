@@ -36,8 +36,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     AttachType,
     Slot,
 )
-from ansible_collections.dataplane.calico_bpf.tests.felix import libbpf
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.felix import libbpf
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 IFACE = "cali0"
 ETH_P_IP = 0x0800

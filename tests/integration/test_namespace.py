@@ -15,7 +15,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab, run, run_module
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab, run, run_module
 
 
 def own_namespace() -> int:

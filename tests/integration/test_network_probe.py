@@ -17,8 +17,8 @@ from pyroute2 import netns as pyroute2_netns
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import http
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.tests.integration.answers import answering
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.answers import answering
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 CALI = "cali" + hashlib.sha1(b"default.web-0").hexdigest()[:11]
 NODE, POD = "192.0.2.1", "192.0.2.2"

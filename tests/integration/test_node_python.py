@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.held import held
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     NODE_PYTHON,
     Lab,
     run_module,
 )
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.held import held
 
 LIBRARIES = ("pyroute2", "bcc")
 

@@ -22,9 +22,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namesp
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour, Outlook
-from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
-from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix, witnessed
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.lab_felix import Felix, witnessed
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.libbpf import HOOKS
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 PASSES = 8
 ENDPOINTS = {

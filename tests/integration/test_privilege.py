@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.tests.integration.held import held
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     NODE_PYTHON,
     Lab,
     run_module,
     run_modules,
 )
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import attach_without_link
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.held import held
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import attach_without_link
 
 Interpreter = Callable[..., str]
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")

@@ -40,9 +40,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Policy,
     Verdict,
 )
-from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import attach, loaded
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
-from ansible_collections.dataplane.calico_bpf.tests.integration.traffic import (
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.libbpf import attach, loaded
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
     AUTO,
     DRIFTS,
     HOOKS,

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour
-from ansible_collections.dataplane.calico_bpf.tests.felix.libbpf import HOOKS
-from ansible_collections.dataplane.calico_bpf.tests.integration import felix, tcx
-from ansible_collections.dataplane.calico_bpf.tests.integration import lab as labs
-from ansible_collections.dataplane.calico_bpf.tests.integration.felix import Felix
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Filter, Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.lab_felix import Felix, witnessed
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.libbpf import HOOKS
+from ansible_collections.dataplane.calico_bpf.tests.support.netns import lab as labs
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Filter, Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.tc import tcx
 
 #: The first test waits for all of it.
 pytestmark = pytest.mark.timeout(300)
@@ -618,7 +618,7 @@ def test_the_outlook_is_what_felix_does(
     """Of the copy that nobody repaired; and the message is Felix's own line."""
     interface = interface_of(name, LEFT_ALONE)
     behaviour = state.behaviour or Behaviour.ADD_THEN_DELETE
-    outlook, line = felix.witnessed(Felix(module_lab, behaviour).passes(interface))
+    outlook, line = witnessed(Felix(module_lab, behaviour).passes(interface))
     told = stories[name].told["audit"]
     assert told["outlook"] == outlook.value
     message = told.get("felix_message")

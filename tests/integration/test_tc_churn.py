@@ -15,11 +15,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.churn i
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.observation import watched
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.processes import Sampler
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
-from ansible_collections.dataplane.calico_bpf.tests.felix import passes
-from ansible_collections.dataplane.calico_bpf.tests.felix.releases import Behaviour
-from ansible_collections.dataplane.calico_bpf.tests.integration import actors
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
-from ansible_collections.dataplane.calico_bpf.tests.integration.tcx import remove_pins
+from ansible_collections.dataplane.calico_bpf.tests.support.felix import actors, passes
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.releases import Behaviour
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import remove_pins
 
 
 def churn(lab: Lab, **options: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namesp
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Verdict
-from ansible_collections.dataplane.calico_bpf.tests.integration.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 CALI = "cali0123456789a"
 

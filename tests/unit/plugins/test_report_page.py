@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import summarize
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import document
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.report_page import page
-from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (
+from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import (
     PHASES,
     RUN,
     Rollout,

@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
-from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import RUN
+from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import RUN
 
 BATCH = [f"worker-{number}" for number in range(1, 9)]
 PLAY = """

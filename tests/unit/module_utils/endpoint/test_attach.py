@@ -31,7 +31,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Hook,
     Qdisc,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     IFINDEX,
     INTERFACE,
     at,
@@ -42,7 +42,7 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
     tcx,
     u32,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Kernel
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
 
 HERE = Hook.INGRESS
 TCX = AttachType.TCX

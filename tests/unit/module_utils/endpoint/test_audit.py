@@ -30,9 +30,14 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Qdisc,
     Verdict,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import at, endpoint, foreign, tcx
-from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Kernel
-from ansible_collections.dataplane.calico_bpf.tests.unit.strategies import endpoints
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
+    at,
+    endpoint,
+    foreign,
+    tcx,
+)
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.strategies import endpoints
 
 HEALTHY = endpoint(at(1), at(1, program=20))
 MISMATCH = endpoint(at(1), at(2, program=20))

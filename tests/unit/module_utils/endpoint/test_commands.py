@@ -20,14 +20,14 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import privilege
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     INTERFACE,
     at,
     endpoint,
     foreign,
     tcx,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Kernel
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
 
 CONSISTENCY: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],

@@ -31,8 +31,13 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Policy,
     Severity,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import at, endpoint, ours, tcx
-from ansible_collections.dataplane.calico_bpf.tests.unit.strategies import endpoints
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
+    at,
+    endpoint,
+    ours,
+    tcx,
+)
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.strategies import endpoints
 
 every_state = settings(
     max_examples=2000,

@@ -11,7 +11,13 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Attachment, Slot
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import at, foreign, listed, ours, u32
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
+    at,
+    foreign,
+    listed,
+    ours,
+    u32,
+)
 
 
 @pytest.mark.parametrize(

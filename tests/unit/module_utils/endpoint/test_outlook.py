@@ -24,7 +24,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Outlook,
     Qdisc,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     at,
     endpoint,
     foreign,

@@ -45,7 +45,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Slot,
     Verdict,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     INTERFACE,
     at,
     endpoint,
@@ -54,7 +54,11 @@ from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
     ours,
     told,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.fake_kernel import Felix, Kernel, Killed
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import (
+    Felix,
+    Kernel,
+    Killed,
+)
 
 POLICY = Policy(Behaviour.ADD_THEN_DELETE)
 FELIX_BEHAVIOURS = (Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE)

@@ -25,7 +25,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Qdisc,
     Verdict,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.build import (
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     INTERFACE,
     at,
     endpoint,

@@ -18,7 +18,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phase_
     told,
     version_of,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (
+from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import (
     NEW,
     OLD,
     endpoint,

@@ -19,7 +19,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summar
     Stop,
     summarize,
 )
-from ansible_collections.dataplane.calico_bpf.tests.unit.rollout import (
+from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import (
     NEW,
     OLD,
     RUN,

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tests have of a Kubernetes API where they ask the embedded one and the real one alike."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.api import Api
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.client import Client
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.embedded import EmbeddedApi
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.kubelet import Kubelet
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.serving import APIS, serving
+
+
+@pytest.fixture(scope="session", params=APIS)
+def either_api(request: pytest.FixtureRequest) -> Iterator[Api]:
+    with serving(request.param) as served:
+        if not served.has_controllers:
+            pytest.skip("no kube-controller-manager beside the kube-apiserver")
+        yield served
+
+
+@pytest.fixture
+def faulty(either_api: Api) -> EmbeddedApi:
+    """The API that fails as ordered: the embedded one alone."""
+    if not isinstance(either_api, EmbeddedApi):
+        pytest.skip("the real API does not fail to order")
+    return either_api
+
+
+@pytest.fixture
+def raw(either_api: Api) -> Client:
+    return Client(either_api)
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """The lines of progress."""
+    return []
+
+
+@pytest.fixture
+def kube(either_api: Api, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kube:
+    """What the actions ask with; what kubernetes.core remembers of an API goes with the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return connect({"kubeconfig": str(either_api.kubeconfig)}, told.append, patience=20)
+
+
+@pytest.fixture
+def space(raw: Client) -> Iterator[str]:
+    """A namespace of this test alone."""
+    made = raw.do("POST", "/api/v1/namespaces", {"metadata": {"generateName": "kube-"}})
+    name: str = made["metadata"]["name"]
+    yield name
+    raw.do("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def one_node(either_api: Api, space: str) -> Iterator[Kubelet]:
+    """One node of this test alone, with the label test=<its namespace>."""
+    with Kubelet(either_api, [f"{space}-node"], labels={"test": space}) as kubelet:
+        yield kubelet

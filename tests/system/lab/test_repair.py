@@ -1,0 +1,119 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""audit.yml and repair.yml on nodes that are broken as the field's are; neither asks an API."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.objects import ready
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.node import Node
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import (
+    QUICK,
+    Rollout,
+    new_rollout,
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+#: Felix's, in seconds: long beside what a repair must see hold still, as it is in the field.
+RETRY = 2.0
+
+
+def test_what_is_dirty_for_ever_is_told_then_repaired_in_place() -> None:
+    """#10143 at 3.29.1, with Felix at work all the time. That it churns is no reason to fail."""
+    with new_rollout(
+        "embedded", nodes=2, endpoints=2, version="v3.29.1", heartbeat=3600
+    ) as rollout:
+        cluster, node = rollout.cluster, rollout.cluster.node("worker-1")
+        (interface,) = cluster.seed_mismatch("worker-1")
+        stays_dirty(rollout, node, interface)
+        pods, programs = uids(rollout), well(rollout, interface)
+
+        code, told = play(rollout, "audit.yml")
+        assert code == 0, told
+        assert re.search(rf"1 of \d .* Felix is not ready;.* {interface}: drifted", told)
+        assert re.search(r"0 of \d .* Felix is ready", told)
+        code, told = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
+        assert code == 2, told
+        assert f"{interface} is drifted, outlook stuck" in told
+        assert re.findall(r"^(\S+) .* failed=1", told, re.M) == ["worker-1"]
+
+        code, told = play(rollout, "repair.yml", "--check")
+        assert code == 0, told
+        assert changed(told) == {"worker-1": 1, "worker-2": 0}
+        assert rollout.broken() == {"worker-1": {interface}}
+        assert (uids(rollout), well(rollout, interface)) == (pods, programs)
+
+        code, told = play(rollout, "repair.yml")
+        assert code == 0, told
+        assert changed(told) == {"worker-1": 1, "worker-2": 0}
+        is_well(rollout)
+        assert (uids(rollout), well(rollout, interface)) == (pods, programs)
+        with beating(node):
+            code, told = play(rollout, "repair.yml")
+        assert code == 0, told
+        assert changed(told) == {"worker-1": 0, "worker-2": 0}
+        is_well(rollout)
+        assert uids(rollout) == pods
+
+
+def play(rollout: Rollout, name: str, *args: str, **extra: Any) -> tuple[int, str]:
+    return rollout.cluster.playbook(name, {**QUICK, "verify_window": 2.2 * RETRY, **extra}, *args)
+
+
+def stays_dirty(rollout: Rollout, node: Node, interface: str) -> None:
+    """From the next heartbeat on, whatever Felix does."""
+    node.heartbeat_file.touch()
+    rollout.cluster.wait(rollout.cluster.dirty, "Felix noticed")
+    time.sleep(3 * RETRY)
+    assert rollout.cluster.dirty() == {node.name: [interface]}
+
+
+def uids(rollout: Rollout) -> set[str]:
+    pods = [*rollout.cluster.pods("kube-system"), *rollout.cluster.pods("demo")]
+    return {pod["metadata"]["uid"] for pod in pods}
+
+
+def well(rollout: Rollout, but: str) -> dict[tuple[str, str], list[int]]:
+    """The programs of all endpoints that nobody has a reason to touch."""
+    return {at: ids for at, ids in rollout.programs().items() if at[1] != but}
+
+
+def changed(told: str) -> dict[str, int]:
+    """How many tasks each node reported as a change."""
+    return {name: int(n) for name, n in re.findall(r"^(\S+) +: ok=.* changed=(\d+)", told, re.M)}
+
+
+def is_well(rollout: Rollout) -> None:
+    cluster = rollout.cluster
+    cluster.wait(lambda: all(map(ready, cluster.pods("kube-system"))), "all Felixes are ready")
+    assert not cluster.dirty()
+    cluster.wait(lambda: not rollout.broken(), "all endpoints are in step")
+
+
+@contextmanager
+def beating(node: Node) -> Iterator[None]:
+    """Its heartbeat comes all the time, at which this release re-attaches everything."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(RETRY):
+            node.heartbeat_file.touch()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    node.heartbeat_file.touch()
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
