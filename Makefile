@@ -17,7 +17,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .PHONY: help setup quick test lint format types sanity unit integration lab control-plane demo
 .PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm kernels guests
-.PHONY: kubernetes kubelet docs build clean
+.PHONY: kubernetes kubelet docs screenshot build clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
@@ -110,6 +110,9 @@ guests:  # what makes trees and machines
 
 docs: $(READY)  ## the documentation as HTML, in .build/docs/html
 	docs/site/build.sh
+
+screenshot: $(READY)  ## the README's picture of a report, with Chromium, as root
+	docs/site/screenshot.sh
 
 build: $(READY)  ## the tarball that ships
 	ansible-galaxy collection build --force --output-path .build
