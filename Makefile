@@ -27,7 +27,7 @@ setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missin
 quick: lint types  ## the two-minute loop: style, types, unit tests
 	pytest -n 2 tests/unit
 
-test: lint types unit integration lab molecule molecule-vms vm sanity  ## everything that must pass
+test: lint types unit integration lab molecule molecule-vms vm docs sanity  ## everything that must pass
 # One machine of each kernel.
 test: export CALICO_BPF_VMS := 2
 
