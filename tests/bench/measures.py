@@ -127,7 +127,9 @@ def bpftool(clock: Clock, node: Node) -> None:
 
 def pyroute2(clock: Clock, node: Node) -> None:
     found = 0
-    with IPRoute(netns=node.lab.netns) as netlink, clock.time("pyroute2"):
+    # IPRoute(netns=...) forks a child that inherits our signal handlers, and ends it by SIGTERM:
+    # the child then removes the namespaces on its way out.
+    with entered(node.lab.netns), IPRoute() as netlink, clock.time("pyroute2"):
         for ifindex in node.ifindexes:
             for parent in (0xFFFFFFF2, 0xFFFFFFF3):
                 told = netlink.get_filters(index=ifindex, parent=parent)
