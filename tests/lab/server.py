@@ -19,6 +19,7 @@ from ansible_collections.dataplane.calico_bpf.tests.lab import pods, problems
 from ansible_collections.dataplane.calico_bpf.tests.lab.access import Access
 from ansible_collections.dataplane.calico_bpf.tests.lab.cluster import Cluster, Target, selection
 from ansible_collections.dataplane.calico_bpf.tests.lab.faults import Faults
+from ansible_collections.dataplane.calico_bpf.tests.lab.paging import read_page
 from ansible_collections.dataplane.calico_bpf.tests.lab.problems import Problem
 from ansible_collections.dataplane.calico_bpf.tests.lab.resources import REVIEWS, Resource
 from ansible_collections.dataplane.calico_bpf.tests.lab.selectors import Match
@@ -183,7 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self, verb: str, request: _Request, target: Target) -> Object:
         cluster, dry_run = self.server.cluster, request.dry_run
         if verb == "list":
-            return cluster.list(target, _selected(request, target.resource))
+            match = _selected(request, target.resource)
+            return cluster.list(target, match, read_page(request.query))
         if verb == "get":
             return cluster.get(target)
         if target.resource == REVIEWS:
