@@ -9,7 +9,9 @@ Needs root. Half of the endpoints are drifted. The module runs as a process of i
 starts it on a node, with the node's Python, and looks into program arrays. What it waits for
 (settle) is cut to nothing, the second looks are not. The CPU time from the module's first line to
 its last is compared: it waits for nothing but the kernel, which works on its account, and the time
-of day would count what else the machine does.
+of day would count what else the machine does. Beside it stands by how much the audit's floor grows,
+which makes the same system calls and does nothing else: the kernel itself is not linear, as it
+finds an interface in a table of 256 chains.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from ansible_collections.dataplane.calico_bpf.tests.bench import measures
 from ansible_collections.dataplane.calico_bpf.tests.bench.node import Node, new_node
 from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
     CHECKOUT,
@@ -34,10 +36,11 @@ from ansible_collections.dataplane.calico_bpf.tests.integration.lab import (
 )
 
 FEW, MANY = 1_000, 10_000
-ROUNDS = 3
+ROUNDS = 5
 #: By how much ten times the endpoints may cost more.
 MOST_TIMES = 11
 MOST_MB = 100
+FLOOR = "audit floor with arrays"
 STATES = {"audit": "audited", "repair": "consistent"}
 #: Starts the module as Ansible's wrapper does, with its options in the place of stdin. (What wait4
 #: tells of a child's memory counts its parent's until exec.)
@@ -80,16 +83,27 @@ def run_module(node: Node, drifted: int, state: str) -> Cost:
     return Cost(float(cpu), result["elapsed_ms"], int(peak_kib) / 1024, len(done.stdout) / 1e6)
 
 
-def measure(rounds: int, folder: Path) -> dict[tuple[str, int], list[Cost]]:
+def measure(rounds: int, folder: Path) -> tuple[dict[tuple[str, int], list[Cost]], float]:
+    """The costs by what is done and to how many; and by how much the floor grows."""
     costs: dict[tuple[str, int], list[Cost]] = {(n, s): [] for n in STATES for s in (FEW, MANY)}
+    floors = measures.compile_floors(folder)
+    clocks = {size: measures.Clock() for size in (FEW, MANY)}
     with ExitStack() as stack:
         nodes = {size: stack.enter_context(new_node(folder, size)) for size in (FEW, MANY)}
-        for _round in range(rounds):
+        for count in range(rounds):
             for size, node in nodes.items():
+                clocks[size].round = count
+                measures.floor_with_arrays(clocks[size], node, floors)
                 node.mismatch(size // 2)
                 for name, state in STATES.items():
                     costs[name, size].append(run_module(node, size // 2, state))
-    return costs
+    few, many = (min(clocks[size].seconds[FLOOR].values()) for size in (FEW, MANY))
+    return costs, many / few
+
+
+def _least_cpu(costs: list[Cost]) -> float:
+    """Of several rounds: what else the machine does only ever adds to it."""
+    return min(cost.cpu for cost in costs)
 
 
 def main() -> int:
@@ -99,20 +113,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         compile_programs(folder)
-        costs = measure(rounds, folder)
+        costs, floor = measure(rounds, folder)
     print(f"{'':30}{'CPU s':>10}{'elapsed ms':>12}{'max RSS MB':>12}{'output MB':>12}")
     for (name, size), of in costs.items():
         shown = f"{name}, {size:,} endpoints"
-        middle = (median(c.cpu for c in of), median(c.elapsed_ms for c in of))
-        largest = (max(c.megabytes for c in of), of[0].output_megabytes)
-        print(f"{shown:30}{middle[0]:10.2f}{middle[1]:12,.0f}{largest[0]:12.1f}{largest[1]:12.1f}")
+        least = (_least_cpu(of), min(c.elapsed_ms for c in of))
+        most = (max(c.megabytes for c in of), of[0].output_megabytes)
+        print(f"{shown:30}{least[0]:10.2f}{least[1]:12,.0f}{most[0]:12.1f}{most[1]:12.1f}")
     good = True
     for name in STATES:
-        pairs = zip(costs[name, FEW], costs[name, MANY])
-        times = median(many.cpu / few.cpu for few, many in pairs)
-        most = max(c.megabytes for c in costs[name, MANY])
-        good &= times <= MOST_TIMES and most <= MOST_MB
-        print(f"{name}: {times:.2f} times (<= {MOST_TIMES}), {most:.0f} MB (<= {MOST_MB})")
+        times = _least_cpu(costs[name, MANY]) / _least_cpu(costs[name, FEW])
+        megabytes = max(c.megabytes for c in costs[name, MANY])
+        good &= times <= MOST_TIMES and megabytes <= MOST_MB
+        print(f"{name}: {times:.2f} times (<= {MOST_TIMES}), {megabytes:.0f} MB (<= {MOST_MB})")
+    print(f"audit floor: {floor:.2f} times")
     return 0 if good else 1
 
 
