@@ -88,6 +88,7 @@ lab-down: $(READY)  ## end it
 
 bench: $(READY)  ## how long things take, on a node and in a rollout, as root
 	python tests/bench
+	python tests/bench/growth.py
 	python tests/bench/rollout.py
 
 molecule: $(READY) guests  ## the playbooks on labs, the prerequisites on bare trees, as root
