@@ -219,9 +219,9 @@ class LargeCluster:
                 puts = [{"requestPut": _put(f"/registry/{k}", each)} for k, each in batch]
                 connection.request("POST", "/v3/kv/txn", json.dumps({"success": puts}))
                 answer = connection.getresponse()
-                told = answer.read()
+                text = answer.read()
                 if answer.status != http.HTTPStatus.OK:
-                    raise RuntimeError(f"etcd does not take them: {told!r}")
+                    raise RuntimeError(f"etcd does not take them: {text!r}")
         finally:
             connection.close()
 

@@ -13,6 +13,7 @@ peak is the kernel's VmHWM.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -68,9 +69,10 @@ def _peak_mb() -> float:
 
 
 def read_apart(kubeconfig: Path) -> Cost:
-    """``read`` in a process of its own."""
+    """``read`` in a process of its own; what its client remembers of the API goes with that."""
     words = [sys.executable, __file__, "read", str(kubeconfig)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    environment = {**os.environ, "TMPDIR": str(kubeconfig.parent)}
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     return Cost(**json.loads(done.stdout))
 
 
