@@ -254,7 +254,7 @@ def _slot_findings(endpoint: Endpoint, behaviour: Behaviour, now: Outlook) -> It
     ahead = {
         Outlook.OK: "Felix's next pass brings them together",
         Outlook.HEALS: "Felix fails and then heals it",
-        Outlook.STUCK: "Felix fails every 10 s, FOR EVER",
+        Outlook.STUCK: "Felix fails every 10 s, UNTIL REPAIRED",
     }[now]
     yield Finding(code, None, f"ingress is at {i}, egress at {e}: {ahead}")
 
