@@ -19,19 +19,26 @@ from ..kernel import namespace, privilege
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
-from ..model import Attachment, Endpoint, Hook, ModuleResult, Policy
+from ..model import Attachment, AttachType, Endpoint, Hook, ModuleResult, Policy
 from . import argspec, serialize
 from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
+from .attach_tc import TcAttacher
+from .attach_tcx import TcxAttacher
 from .audit import Audit, AuditOptions, Mode, audit, vanished
 from .watchdog import Watchdog
 
 Params = Mapping[str, Any]
+Attachers = Mapping[AttachType, ProgramAttacher]
 
 
 @contextmanager
 def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
     with namespace.entered(netns), TcSocket() as tc:
         yield tc, Reader(tc)
+
+
+def _attachers(tc: TcSocket, endpoint: Endpoint) -> Attachers:
+    return {AttachType.TC: TcAttacher(tc, endpoint), AttachType.TCX: TcxAttacher(endpoint)}
 
 
 def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
@@ -129,11 +136,11 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleRes
         before = open_endpoint(reader, interface)
         if params["state"] == "consistent":
             return _endpoint_consistent(params, policy, check_mode, with_diff, before, tc, reader)
-        worker = ProgramAttacher(tc, before)
+        attachers = _attachers(tc, before)
         if params["state"] == "attached":
-            after = _attach(worker, before, hooks, check_mode)
+            after = _attach(attachers, before, hooks, check_mode)
         else:
-            after = _detach(worker, before, check_mode)
+            after = _detach(attachers, before, check_mode)
         changed = after is not before
         if changed and not check_mode:
             after = open_endpoint(reader, interface)
@@ -176,20 +183,21 @@ _TOLD = (
 
 
 def _attach(
-    worker: ProgramAttacher, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
+    attachers: Attachers, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
 ) -> Endpoint:
     """Both hooks are decided before either is written to, so that a refusal leaves both alone."""
     with _opened(hooks) as programs:
+        places = [argspec.place(options, hook) for hook, options in hooks.items()]
         changes = [
-            (hook, worker.present(argspec.place(options, hook), programs[hook]))
-            for hook, options in hooks.items()
+            (place.hook, attachers[place.attach_type].present(place, programs[place.hook]))
+            for place in places
         ]
         return _apply(before, changes, check_mode)
 
 
-def _detach(worker: ProgramAttacher, before: Endpoint, check_mode: bool) -> Endpoint:
+def _detach(attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoint:
     changes = [
-        (hook, Change(a, None, partial(worker.remove, hook, a)))
+        (hook, Change(a, None, partial(attachers[a.attach_type].remove, hook, a)))
         for hook in Hook
         for a in before.at(hook)
         if a.calico
@@ -253,13 +261,13 @@ def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> ModuleR
     place = argspec.place(params, hook)
     with _node(params["netns"]) as (tc, reader):
         endpoint = open_endpoint(reader, params["interface"])
-        worker = ProgramAttacher(tc, endpoint)
+        attacher = _attachers(tc, endpoint)[place.attach_type]
         if params["state"] == "absent":
-            change = worker.absent(place)
+            change = attacher.absent(place)
             _apply(endpoint, [(hook, change)], check_mode)
         else:
             with opened(argspec.program_spec(params)) as program:
-                change = worker.present(place, program)
+                change = attacher.present(place, program)
                 _apply(endpoint, [(hook, change)], check_mode)
         if change.apply and change.after and not check_mode:
             now = find_again(open_endpoint(reader, params["interface"]), hook, change.after)
