@@ -216,9 +216,14 @@ class Endpoint:
         egress = attachments if hook is Hook.EGRESS else self.egress
         # Built at once: a search for a plan makes many, and dataclasses.replace is slow.
         return Endpoint(
-            self.interface, self.ifindex, self.qdisc, ingress, egress,
-            self.dead_pins, self.empty_prog_arrays,
-        )  # fmt: skip
+            interface=self.interface,
+            ifindex=self.ifindex,
+            qdisc=self.qdisc,
+            ingress=ingress,
+            egress=egress,
+            dead_pins=self.dead_pins,
+            empty_prog_arrays=self.empty_prog_arrays,
+        )
 
     @property
     def has_calico(self) -> bool:

@@ -149,11 +149,11 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
 def calico_advisory_info(given: Mapping[str, Any]) -> Mapping[str, Any]:
     kernel = parse_kernel(given["kernel"] or "")
     path = UpgradePath(
-        parse(given["from_version"] or ""),
-        parse(given["to_version"]),
-        kernel,
-        given["encapsulation"],
-        given["attach_type"] or attach_type(None, kernel),
+        origin=parse(given["from_version"] or ""),
+        target=parse(given["to_version"]),
+        kernel=kernel,
+        encapsulation=given["encapsulation"],
+        attach_type=given["attach_type"] or attach_type(None, kernel),
     )
     chosen = select(path) if path.target else [unknown_version(given["to_version"])]
     return {"changed": False, **serialize.advised(path, chosen)}

@@ -203,7 +203,7 @@ def test_the_processes_of_a_pod_that_has_ended(node: Node, pod_prefix: tuple[str
         pods = {felix["pid"]: felix["pod_uid"] for felix in stays["felix"]}
         assert pods == {pid: POD, other: None}
         assert {"pid": pid, "name": "sh"} in stays["exited_pod_processes"]
-        assert other not in [each["pid"] for each in stays["exited_pod_processes"]]
+        assert other not in [process["pid"] for process in stays["exited_pod_processes"]]
         assert 0.5 <= stays["waited_seconds"] < 10
         timer = threading.Timer(3, process.communicate, ("\n",))
         timer.start()

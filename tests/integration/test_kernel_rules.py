@@ -124,7 +124,16 @@ def a_filter(
     """A filter with nothing in it but what the rules are about."""
     kind = AttachType.TC
     return Attachment(
-        kind, priority, handle, program_id, "", "", True, True, protocol=protocol, **other
+        attach_type=kind,
+        priority=priority,
+        handle=handle,
+        program_id=program_id,
+        name="",
+        tag="",
+        direct_action=True,
+        calico=True,
+        protocol=protocol,
+        **other,
     )
 
 

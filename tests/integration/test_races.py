@@ -26,8 +26,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Audit,
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
@@ -166,7 +166,7 @@ def _audit(
     settle: float,
     sleep: Callable[[float], None],
     *,
-    mode: Mode = Mode.REPAIR,
+    mode: AuditMode = AuditMode.REPAIR,
     policy: Policy = AUTO,
     watchdog: Watchdog | None = None,
 ) -> Audit:
@@ -473,7 +473,7 @@ def test_interfaces_come_and_go(lab: Lab) -> None:
             with TcSocket() as tc:
                 seen = tc.links()
                 assert links.items() <= seen.items()
-                for mode, settle in ((Mode.AUDIT, 0.002), (Mode.REPAIR, 0.0)):
+                for mode, settle in ((AuditMode.AUDIT, 0.002), (AuditMode.REPAIR, 0.0)):
                     audited = _audit(
                         tc, settle, lambda seconds: time.sleep(seconds / 10), mode=mode
                     )

@@ -98,8 +98,8 @@ def test_tcx_is_counted_by_the_kernel_itself(lab: Lab) -> None:
 
 def test_only_wanted_interfaces_count(lab: Lab) -> None:
     with actors.attacher(lab, lab.endpoint("cali1")), actors.attacher(lab, lab.endpoint("eth9")):
-        names = [each["interface"] for each in churn(lab)["interfaces"]]
-        others = [each["interface"] for each in churn(lab, interfaces=["eth*"])["interfaces"]]
+        names = [i["interface"] for i in churn(lab)["interfaces"]]
+        others = [i["interface"] for i in churn(lab, interfaces=["eth*"])["interfaces"]]
     assert (names, others) == (["cali1"], ["eth9"])
 
 

@@ -12,8 +12,8 @@ from functools import partial
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
@@ -49,7 +49,7 @@ def repaired_while(lab: Lab, others_do: Callable[[], object], put_back_refused: 
                         patch.setattr(tc, "add_filter", refuse)
                 watchdog.sleep(min(seconds, 0.1))
 
-            order = AuditOptions((CALI,), mode=Mode.REPAIR)
+            order = AuditOptions((CALI,), mode=AuditMode.REPAIR)
             return audit(order, tc, reader, sleep, watchdog).outcomes[0]
 
 

@@ -107,8 +107,8 @@ def test_what_is_pure_imports_nothing_that_does_io(path: Path) -> None:
 
 @pytest.mark.parametrize("path", core_files(*PURE), ids=name_of)
 def test_what_is_pure_imports_only_what_is(path: Path) -> None:
-    pure = {name_of(each) for each in core_files(*PURE)}
-    assert {each for each in files_imported(path) if each not in pure} == set()
+    pure = {name_of(file) for file in core_files(*PURE)}
+    assert {file for file in files_imported(path) if file not in pure} == set()
 
 
 def files_imported(path: Path) -> set[str]:
@@ -120,7 +120,7 @@ def files_imported(path: Path) -> set[str]:
             base = CORE.joinpath(*package[: len(package) + 1 - node.level])
             module = base.joinpath(*(node.module or "").split("."))
             named = [module, *(module / alias.name for alias in node.names)]
-            found |= {name_of(f) for each in named if (f := each.with_suffix(".py")).exists()}
+            found |= {name_of(f) for name in named if (f := name.with_suffix(".py")).exists()}
     return found
 
 

@@ -88,7 +88,7 @@ def _advisory(row: AdvisoryRow) -> Advisory:
 
 
 ADVISORIES = tuple(_advisory(row) for row in ADVISORY_ROWS)
-CODES = frozenset(each.code for each in (*ADVISORIES, UNKNOWN_VERSION, UNKNOWN_ORIGIN))
+CODES = frozenset(advisory.code for advisory in (*ADVISORIES, UNKNOWN_VERSION, UNKNOWN_ORIGIN))
 
 
 def select(path: UpgradePath) -> list[Advisory]:
@@ -113,16 +113,16 @@ def unknown_version(target: str) -> Advisory:
 
 
 def gravest_first(advisories: Sequence[Advisory]) -> list[Advisory]:
-    return sorted(advisories, key=lambda each: list(AdvisorySeverity).index(each.weight))
+    return sorted(advisories, key=lambda a: list(AdvisorySeverity).index(a.weight))
 
 
 def _doubts(advisory: Advisory, path: UpgradePath) -> list[str] | None:
     """What would have to be known for it to be certain; None where it does not apply."""
     doubts = []
-    for name, held in _conditions(advisory, path):
-        if held is None:
+    for name, holds in _conditions(advisory, path):
+        if holds is None:
             doubts.append(name)
-        elif not held:
+        elif not holds:
             return None
     return doubts
 

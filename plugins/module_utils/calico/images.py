@@ -63,7 +63,7 @@ def image(text: str) -> Image:
 
 def images(template: Object) -> dict[str, str]:
     """The image of each container of a pod template that is Calico's, init containers first."""
-    return {name: str(each) for group, name, each in _calicos(template)}
+    return {name: str(found) for group, name, found in _calicos(template)}
 
 
 def version(template: Object) -> str | None:
@@ -84,14 +84,14 @@ def at_version(template: Object, wanted: str, folder: str | None = None) -> dict
     felix = _felix(template)
     if felix and felix.tag and felix.tag.startswith("v") and wanted[:1].isdigit():
         wanted = f"v{wanted}"
-    return {name: str(each.at(wanted, folder)) for group, name, each in _calicos(template)}
+    return {name: str(found.at(wanted, folder)) for group, name, found in _calicos(template)}
 
 
 def images_patch(template: Object, wanted: Mapping[str, str]) -> Patch:
     """The strategic merge patch of a DaemonSet that gives containers their ``wanted`` images."""
     spec: dict[str, Any] = {}
     for group in _GROUPS:
-        listed = [each["name"] for each in _containers(template, group)]
+        listed = [container["name"] for container in _containers(template, group)]
         entries = [{"name": name, "image": wanted[name]} for name in listed if name in wanted]
         if entries:
             spec[group] = entries
@@ -106,21 +106,21 @@ def template_patch(template: Object) -> Patch:
     return {"spec": {"template": {**template, "$patch": "replace"}}}
 
 
-def contains(held: Any, wanted: Any) -> bool:
-    """Whether all that ``wanted`` says is so in ``held``, which the API may have added to."""
-    if held is None:
+def contains(present: Any, wanted: Any) -> bool:
+    """Whether all that ``wanted`` says is so in ``present``, which the API may have added to."""
+    if present is None:
         return not wanted  # what is empty, the API leaves out
     if isinstance(wanted, Mapping):
-        return isinstance(held, Mapping) and all(
-            contains(held.get(key), value) for key, value in wanted.items() if key != "$patch"
+        return isinstance(present, Mapping) and all(
+            contains(present.get(key), value) for key, value in wanted.items() if key != "$patch"
         )
     if isinstance(wanted, list):
         return (
-            isinstance(held, list)
-            and len(held) == len(wanted)
-            and all(contains(h, w) for h, w in zip(held, wanted))
+            isinstance(present, list)
+            and len(present) == len(wanted)
+            and all(contains(h, w) for h, w in zip(present, wanted))
         )
-    return bool(held == wanted)
+    return bool(present == wanted)
 
 
 def environment(template: Object) -> dict[str, str | None]:
@@ -146,9 +146,9 @@ def _calicos(template: Object) -> Iterator[tuple[str, str, Image]]:
         return
     for group in _GROUPS:
         for container in _containers(template, group):
-            each = image(container.get("image", ""))
-            if container["name"] == CONTAINER or each.of_calico(felix):
-                yield group, container["name"], each
+            found = image(container.get("image", ""))
+            if container["name"] == CONTAINER or found.of_calico(felix):
+                yield group, container["name"], found
 
 
 def _containers(template: Object, group: str) -> Sequence[Object]:

@@ -53,7 +53,9 @@ def parse(text: str) -> Release | None:
         return None
     major, minor, patch = (int(number) for number in found.groups()[:3])
     suffix = found.group(4) or ""
-    return Release(major, minor, patch, not _PRERELEASE.search(suffix), suffix)
+    return Release(
+        major=major, minor=minor, patch=patch, final=not _PRERELEASE.search(suffix), suffix=suffix
+    )
 
 
 def parse_kernel(text: str) -> tuple[int, int] | None:
@@ -80,7 +82,7 @@ def releases(text: str) -> Releases:
 
     :raises ValueError: it is written otherwise.
     """
-    return Releases(tuple(_span(each) for each in text.split()))
+    return Releases(tuple(_span(span) for span in text.split()))
 
 
 def _span(text: str) -> tuple[Release | None, Release | None]:

@@ -71,12 +71,12 @@ def program_spec(params: Mapping[str, Any]) -> ProgramSpec:
 
 def place(params: Mapping[str, Any], hook: Hook) -> Place:
     return Place(
-        hook,
-        AttachType(params["attach_type"]),
-        params["priority"],
-        params["handle"],
-        params["name"],
-        params["pin"],
+        hook=hook,
+        attach_type=AttachType(params["attach_type"]),
+        priority=params["priority"],
+        handle=params["handle"],
+        name=params["name"],
+        pin=params["pin"],
     )
 
 

@@ -57,9 +57,15 @@ class TcAttacher:
         present = filters(self._endpoint.at(place.hook))
         handle = place.handle or _present_handle(present, place, name)
         wanted = Attachment(
-            AttachType.TC, place.priority, handle, program.info.program_id, name,
-            program.info.tag, True, named_by_calico(name),
-        )  # fmt: skip
+            attach_type=AttachType.TC,
+            priority=place.priority,
+            handle=handle,
+            program_id=program.info.program_id,
+            name=name,
+            tag=program.info.tag,
+            direct_action=True,
+            calico=named_by_calico(name),
+        )
         current = _filter_at(present, wanted)
         if current is None:
             return Change(None, wanted, lambda: self._add(place.hook, wanted, program.fd))

@@ -35,9 +35,15 @@ class TcxAttacher:
     def _present(self, place: Place, program: Program) -> Change:
         ifindex, hook, pin = self._endpoint.ifindex, place.hook, place.pin
         wanted = Attachment(
-            AttachType.TCX, 0, 0, program.info.program_id, program.info.name, program.info.tag,
-            True, named_by_calico(program.info.name),
-        )  # fmt: skip
+            attach_type=AttachType.TCX,
+            priority=0,
+            handle=0,
+            program_id=program.info.program_id,
+            name=program.info.name,
+            tag=program.info.tag,
+            direct_action=True,
+            calico=named_by_calico(program.info.name),
+        )
         current = self._current(hook, place.name or program.info.name)
         if current is None and pin:
             return Change(None, wanted, partial(_attach_link, ifindex, hook, program.fd, pin))

@@ -23,7 +23,7 @@ from .watchdog import Watchdog
 Judged = dict[str, tuple[Endpoint, Judgement]]
 
 
-class Mode(Enum):
+class AuditMode(Enum):
     """What becomes of a drifted endpoint. ``PREDICT`` repairs the model of it, for check mode."""
 
     AUDIT = "audit"
@@ -38,7 +38,7 @@ class AuditOptions:
     interfaces: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     policy: Policy = field(default_factory=Policy)
-    mode: Mode = Mode.AUDIT
+    mode: AuditMode = AuditMode.AUDIT
     #: Seconds before a second look confirms a first one; 0 looks once.
     settle: float = 1.0
     retries: int = 3
@@ -81,7 +81,7 @@ def audit(
         tc, reader, options.policy, options.retries, sleep, settle=options.settle, watchdog=watchdog
     )
     outcomes, error = _act(options, list(judged.values()), repairer, sleep)
-    if options.mode is Mode.REPAIR and options.settle > 0:
+    if options.mode is AuditMode.REPAIR and options.settle > 0:
         try:
             outcomes = _last_look(options, reader, outcomes, sleep, watchdog)
         except KernelError as failed:  # what was repaired must be told all the same
@@ -115,7 +115,11 @@ def _confirm(
         for name, (before, _judgement) in suspects.items():
             if name not in again or again[name][0].ifindex != before.ifindex:
                 aside.append(vanished(name))
-            elif options.mode is Mode.AUDIT or again[name][0] == before or not again[name][1].plan:
+            elif (
+                options.mode is AuditMode.AUDIT
+                or again[name][0] == before
+                or not again[name][1].plan
+            ):
                 confirmed[name] = again[name]
             else:
                 moving[name] = again[name]
@@ -136,7 +140,14 @@ def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
 
 def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
     note = "it changed between every two looks, so nothing was written; see who re-attaches here"
-    return Outcome(Verdict.CONTENDED, endpoint, judgement, endpoint, judgement, notes=(note,))
+    return Outcome(
+        verdict=Verdict.CONTENDED,
+        before=endpoint,
+        found=judgement,
+        after=endpoint,
+        left=judgement,
+        notes=(note,),
+    )
 
 
 def _act(
@@ -148,9 +159,9 @@ def _act(
     outcomes: list[Outcome] = []
     error: DataplaneError | None = None
     for endpoint, judgement in judged:
-        if options.mode is Mode.AUDIT or not judgement.plan or error:
+        if options.mode is AuditMode.AUDIT or not judgement.plan or error:
             outcomes.append(_as_seen(endpoint, judgement))
-        elif options.mode is Mode.PREDICT:
+        elif options.mode is AuditMode.PREDICT:
             outcomes.append(_predicted(endpoint, judgement, options.policy))
         else:
             try:
@@ -198,7 +209,9 @@ def _seen_last(
 
 def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:
     verdict = Verdict.DRIFTED if judgement.drifted else Verdict.CONSISTENT
-    return Outcome(verdict, endpoint, judgement, endpoint, judgement)
+    return Outcome(
+        verdict=verdict, before=endpoint, found=judgement, after=endpoint, left=judgement
+    )
 
 
 def _predicted(endpoint: Endpoint, judgement: Judgement, policy: Policy) -> Outcome:
@@ -206,15 +219,19 @@ def _predicted(endpoint: Endpoint, judgement: Judgement, policy: Policy) -> Outc
     end = apply_plan(endpoint, judgement.plan)
     left = judge(end, policy)
     verdict = Verdict.DRIFTED if left.drifted else Verdict.REPAIRED
-    return Outcome(verdict, endpoint, judgement, end, left, judgement.plan)
+    return Outcome(
+        verdict=verdict, before=endpoint, found=judgement, after=end, left=left, done=judgement.plan
+    )
 
 
 def _unmanaged(endpoint: Endpoint) -> Outcome:
     nothing = Judgement((), (), Outlook.OK)
-    return Outcome(Verdict.UNMANAGED, endpoint, nothing, endpoint, nothing)
+    return Outcome(
+        verdict=Verdict.UNMANAGED, before=endpoint, found=nothing, after=endpoint, left=nothing
+    )
 
 
 def vanished(name: str) -> Outcome:
     bare = Endpoint(name, 0, Qdisc.NONE)
     nothing = Judgement((), (), Outlook.OK)
-    return Outcome(Verdict.VANISHED, bare, nothing, None, None)
+    return Outcome(verdict=Verdict.VANISHED, before=bare, found=nothing, after=None, left=None)

@@ -24,7 +24,7 @@ from . import argspec, serialize
 from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
 from .attach_tc import TcAttacher
 from .attach_tcx import TcxAttacher
-from .audit import Audit, AuditOptions, Mode, audit, vanished
+from .audit import Audit, AuditMode, AuditOptions, audit, vanished
 from .watchdog import Watchdog
 
 Params = Mapping[str, Any]
@@ -42,7 +42,7 @@ def _attachers(tc: TcSocket, endpoint: Endpoint) -> Attachers:
 
 
 def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
-    if order.mode is not Mode.REPAIR:
+    if order.mode is not AuditMode.REPAIR:
         return audit(order, tc, reader)
     with Watchdog(tc, reader) as watchdog:
         return audit(order, tc, reader, watchdog.sleep, watchdog)
@@ -94,23 +94,23 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
     return ModuleResult(result, failure, warnings)
 
 
-def _mode(writing: bool, check_mode: bool) -> Mode:
+def _mode(writing: bool, check_mode: bool) -> AuditMode:
     if not writing:
-        return Mode.AUDIT
-    return Mode.PREDICT if check_mode else Mode.REPAIR
+        return AuditMode.AUDIT
+    return AuditMode.PREDICT if check_mode else AuditMode.REPAIR
 
 
 def _drift_remains(result: Mapping[str, Any]) -> str | None:
     remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
     if not remaining:
         return None
-    told = "; ".join(
+    drifted = "; ".join(
         f"{e['interface']}: {', '.join(f['code'] for f in e['remaining'])}" for e in remaining[:5]
     )
     more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
     return (
         f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
-        f"{told}{more}. Each finding's message in `endpoints` says what to do"
+        f"{drifted}{more}. Each finding's message in `endpoints` says what to do"
     )
 
 
@@ -167,16 +167,14 @@ def _endpoint_consistent(
     audited = _watched_audit(order, tc, reader)
     outcome = audited.outcomes[0] if audited.outcomes else vanished(before.interface)
     result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
-    told = serialize.outcome(outcome)
-    for key in _TOLD:
-        if key in told:
-            result[key] = told[key]
+    shown = serialize.outcome(outcome)
+    result.update({key: shown[key] for key in _SHOWN if key in shown})
     failure = str(audited.error) if audited.error else None
     return ModuleResult(result, failure, _warnings(audited.unread))
 
 
-#: What is told of one endpoint's audit besides before and after.
-_TOLD = (
+#: The keys of an endpoint's audit that are returned besides before and after.
+_SHOWN = (
     "verdict", "outlook", "outlook_by_behaviour", "felix_message",
     "findings", "remaining", "plan", "done", "notes",
 )  # fmt: skip

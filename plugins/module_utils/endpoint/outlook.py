@@ -56,7 +56,16 @@ class FelixError(Exception):
 
 
 def _new_filter(slot: Slot) -> Attachment:
-    return Attachment(AttachType.TC, slot.priority, slot.handle, 0, PREAMBLE, "", True, True)
+    return Attachment(
+        attach_type=AttachType.TC,
+        priority=slot.priority,
+        handle=slot.handle,
+        program_id=0,
+        name=PREAMBLE,
+        tag="",
+        direct_action=True,
+        calico=True,
+    )
 
 
 def _attach_error(refused: kernel_rules.Refused, filters: Attachments) -> FelixError:

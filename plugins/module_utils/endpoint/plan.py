@@ -160,7 +160,13 @@ def _candidates(endpoint: Endpoint, slots: Iterable[Slot]) -> Iterator[_Candidat
             steps = tuple(step for moves in way for step in moves)
             touched = len({step.hook for step in steps})
             distance = abs(slot.priority - FIRST_AUTO_PRIORITY)
-            yield _Candidate(len(steps), touched, distance, slot, steps)
+            yield _Candidate(
+                writes=len(steps),
+                hooks_touched=touched,
+                priority_distance=distance,
+                slot=slot,
+                steps=steps,
+            )
 
 
 def _slots_beside(endpoint: Endpoint) -> set[Slot]:
@@ -182,13 +188,13 @@ def _hook_steps(
     holds that place, the program waits at a third one meanwhile.
     """
     attached = tuple(f for f in filters if f.calico)
-    there = kernel_rules.find(filters, slot)
-    if there and as_felix_attaches(there) and there.program_id == survivor.program_id:
-        yield tuple(_delete(hook, f) for f in attached if f is not there)
+    current = kernel_rules.find(filters, slot)
+    if current and as_felix_attaches(current) and current.program_id == survivor.program_id:
+        yield tuple(_delete(hook, f) for f in attached if f is not current)
         return
     goal = _copy(survivor, slot)
     deletes = tuple(_delete(hook, f) for f in attached)
-    if there is None and kernel_rules.admits(filters, slot.priority):
+    if current is None and kernel_rules.admits(filters, slot.priority):
         yield (_add(hook, goal), *deletes)
         return
     strangers = tuple(f for f in filters if not f.calico)

@@ -114,7 +114,7 @@ class Repairer:
         try:
             return self._repair(endpoint, found, attempt)
         except _Vanished:
-            return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
+            return attempt.outcome(Verdict.VANISHED, endpoint, found)
         except KernelError as error:
             raise self._refused(endpoint, found, attempt, error) from error
 
@@ -129,8 +129,7 @@ class Repairer:
             left = judge(now, self._policy)
             if not left.plan:
                 break
-        verdict = _verdict(left, attempt)
-        return Outcome(verdict, endpoint, found, now, left, *attempt.story())
+        return attempt.outcome(_verdict(left, attempt), endpoint, found, now, left)
 
     def _refused(
         self, endpoint: Endpoint, found: Judgement, attempt: _Attempt, error: KernelError
@@ -144,9 +143,7 @@ class Repairer:
         return RepairRefused(
             f"{endpoint.interface}: {error}. Done before: {done}. The endpoint now holds {holds}. "
             "Both hooks keep the programs they had; run again once the cause is gone",
-            Outcome(
-                Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy), *attempt.story()
-            ),
+            attempt.outcome(Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy)),
         )
 
     def _sure(self, endpoint: Endpoint) -> Endpoint:
@@ -208,8 +205,23 @@ class _Attempt:
         #: A program that Felix had just attached was deleted and could not be put back.
         self.harmed = False
 
-    def story(self) -> tuple[Plan, tuple[str, ...]]:
-        return tuple(self.done), tuple(self.notes)
+    def outcome(
+        self,
+        verdict: Verdict,
+        before: Endpoint,
+        found: Judgement,
+        after: Endpoint | None = None,
+        left: Judgement | None = None,
+    ) -> Outcome:
+        return Outcome(
+            verdict=verdict,
+            before=before,
+            found=found,
+            after=after,
+            left=left,
+            done=tuple(self.done),
+            notes=tuple(self.notes),
+        )
 
     def carry_out(self, endpoint: Endpoint, steps: Plan) -> Endpoint:
         """:returns: the endpoint after all steps, as read back from the kernel."""

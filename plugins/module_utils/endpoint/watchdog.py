@@ -22,7 +22,7 @@ from ..errors import KernelError
 from ..kernel import bpf
 from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import Reader
-from ..kernel.tc_monitor import Change, TcWatch
+from ..kernel.tc_monitor import FilterChange, TcWatch
 from ..model import Attachment, Endpoint, Hook
 from .findings import calico_tc, survivor
 
@@ -32,7 +32,7 @@ _RESTART = "Restart this node's calico-node pod to have it attached anew"
 
 
 @dataclass
-class _Held:
+class _HeldProgram:
     """A hook's own program: its fd, and where it was attached last."""
 
     endpoint: Endpoint
@@ -47,7 +47,7 @@ class Watchdog:
         self._tc = tc
         self._reader = reader
         self._watch = TcWatch()
-        self._held: dict[tuple[int, Hook], _Held] = {}
+        self._programs: dict[tuple[int, Hook], _HeldProgram] = {}
         self._added: dict[tuple[int, Hook], int] = {}
         self._notes: dict[int, list[str]] = {}
         _allow_many_files()
@@ -56,8 +56,8 @@ class Watchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for held in self._held.values():
-            os.close(held.fd)
+        for program in self._programs.values():
+            os.close(program.fd)
         self._watch.close()
 
     def hold(self, endpoint: Endpoint, hook: Hook) -> None:
@@ -69,14 +69,14 @@ class Watchdog:
         if not attached:
             return
         key, attachment = (endpoint.ifindex, hook), survivor(attached)
-        held = self._held.get(key)
-        if held is not None and held.attachment.program_id == attachment.program_id:
-            held.endpoint, held.attachment = endpoint, attachment
+        program = self._programs.get(key)
+        if program is not None and program.attachment.program_id == attachment.program_id:
+            program.endpoint, program.attachment = endpoint, attachment
             return
         fd = bpf.program_fd(attachment.program_id)
-        if held is not None:
-            os.close(held.fd)
-        self._held[key] = _Held(endpoint, attachment, fd)
+        if program is not None:
+            os.close(program.fd)
+        self._programs[key] = _HeldProgram(endpoint, attachment, fd)
 
     def sleep(self, seconds: float) -> None:
         """Wait, and mend at once what is left bare meanwhile."""
@@ -84,7 +84,7 @@ class Watchdog:
             self._look_at(change)
         if self._watch.overrun:
             self._watch.overrun = False
-            for key in self._held:
+            for key in self._programs:
                 self._mend(key)
 
     def notes(self, endpoint: Endpoint) -> tuple[str, ...]:
@@ -92,9 +92,9 @@ class Watchdog:
         lost = [self._lost(endpoint, hook) for hook in Hook]
         return (*self._notes.get(endpoint.ifindex, ()), *(text for text in lost if text))
 
-    def _look_at(self, change: Change) -> None:
+    def _look_at(self, change: FilterChange) -> None:
         key = (change.ifindex, change.hook)
-        if change.port == self._tc.port or key not in self._held:
+        if change.port == self._tc.port or key not in self._programs:
             return
         if change.added is None:
             self._mend(key)
@@ -105,17 +105,18 @@ class Watchdog:
 
     def _mend(self, key: tuple[int, Hook]) -> None:
         ifindex, hook = key
-        held = self._held[key]
+        program = self._programs[key]
         if any(
-            a.calico and a.enforces for a in self._reader.hook(ifindex, held.endpoint.qdisc, hook)
+            a.calico and a.enforces
+            for a in self._reader.hook(ifindex, program.endpoint.qdisc, hook)
         ):
             return
-        a = held.attachment
+        a = program.attachment
         who = (
             "someone else, a Felix in the middle of its pass most likely, deleted the last program"
         )
         try:
-            self._tc.add_filter(ifindex, hook, a.priority, a.handle, held.fd, a.name)
+            self._tc.add_filter(ifindex, hook, a.priority, a.handle, program.fd, a.name)
         except KernelError as error:
             if error.errno in _NO_LONGER_BARE:
                 return

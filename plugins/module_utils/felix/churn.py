@@ -45,6 +45,12 @@ class Count:
     def over(self, seconds: float, overrun: bool) -> Churn:
         """:param seconds: more than 0."""
         interfaces = tuple(self._interfaces[name] for name in sorted(self._interfaces))
-        changes = sum(each.attached + each.detached for each in interfaces)
+        changes = sum(i.attached + i.detached for i in interfaces)
         per_minute = round(changes * 60 / seconds, 1)
-        return Churn(round(seconds, 1), changes, per_minute, interfaces, overrun)
+        return Churn(
+            seconds=round(seconds, 1),
+            changes=changes,
+            per_minute=per_minute,
+            interfaces=interfaces,
+            overrun=overrun,
+        )

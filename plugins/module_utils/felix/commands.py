@@ -36,7 +36,7 @@ def felix_info(params: Params) -> dict[str, Any]:
         result = {
             "changed": False,
             **seen,
-            "exited_pod_processes": None if left is None else [asdict(each) for each in left],
+            "exited_pod_processes": None if left is None else [asdict(process) for process in left],
             "health": _health(urls[0], len(seen["felix"])),
             **_metrics(urls[1]),
             **_log(params["log_files"] or logfiles.DEFAULT, params["pod_uid"]),
@@ -113,22 +113,24 @@ def _cores(felix: Felix, before: Sequence[Felix], seconds: float) -> float:
 
 
 def _health(url: str, felixes_running: int) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "reachable": False, "ready": False, "status": None, "reporters": [], "error": None
     }  # fmt: skip
     try:
         answer = http.get(url, _TIMEOUT)
     except http.Unreachable as error:
-        told["error"] = f"{error}{_why_refused(felixes_running) if error.refused else ''}"
-        return told
+        result["error"] = f"{error}{_why_refused(felixes_running) if error.refused else ''}"
+        return result
     found = health.reporters(answer.body)
-    told.update(reachable=True, status=answer.status)
+    result.update(reachable=True, status=answer.status)
     if answer.status not in (200, 204, 503) or (found is None and answer.body.strip()):
         start = answer.body[:100].strip()
-        told["error"] = f"GET {url}: HTTP {answer.status}, but not Felix's health: {start!r}"
-        return told
-    told.update(ready=answer.status != 503, reporters=[asdict(each) for each in found or ()])
-    return told
+        result["error"] = f"GET {url}: HTTP {answer.status}, but not Felix's health: {start!r}"
+        return result
+    result.update(
+        ready=answer.status != 503, reporters=[asdict(reporter) for reporter in found or ()]
+    )
+    return result
 
 
 def _why_refused(felixes_running: int) -> str:

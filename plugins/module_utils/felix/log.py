@@ -105,10 +105,24 @@ def _dirty(text: str, start: int) -> tuple[Dirty, ...]:
 def _dirty_in(entry: _Entry) -> Dirty:
     fields = _FIELDS.match(entry.message)
     if fields is None:
-        return Dirty("?", None, 1, entry.at, entry.at, entry.message)
+        return Dirty(
+            interface="?",
+            workload=None,
+            count=1,
+            first_at=entry.at,
+            last_at=entry.at,
+            message=entry.message,
+        )
     workload = _WORKLOAD.search(fields[3] or "")
     name = fields[2] or fields[4]
-    return Dirty(name, workload[1] if workload else None, 1, entry.at, entry.at, fields[1])
+    return Dirty(
+        interface=name,
+        workload=workload[1] if workload else None,
+        count=1,
+        first_at=entry.at,
+        last_at=entry.at,
+        message=fields[1],
+    )
 
 
 def _occurrences(text: str, sentence: str, start: int) -> Iterator[int]:
@@ -151,8 +165,8 @@ def _unwrapped(text: str, at: int) -> tuple[str | None, str]:
     line = text[at : end if end >= 0 else len(text)]
     if line.startswith('{"'):
         try:
-            held = json.loads(line)
-            return str(held["time"]), str(held["log"])
+            entry = json.loads(line)
+            return str(entry["time"]), str(entry["log"])
         except (ValueError, KeyError):
             return None, line + "\n"  # cut off
     cri = _CRI.match(line)

@@ -24,7 +24,7 @@ def find(globs: Sequence[str], pod_uid: str | None = None) -> list[str]:
 
     :param pod_uid: only files below a folder named after that pod.
     """
-    found = [path for each in globs for path in glob.glob(each)]
+    found = [path for pattern in globs for path in glob.glob(pattern)]
     if pod_uid:
         found = [path for path in found if f"_{pod_uid}/" in path]
     if not found:

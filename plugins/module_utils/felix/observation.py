@@ -15,7 +15,7 @@ from contextlib import closing
 from ..errors import DataplaneError, KernelError
 from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import matching
-from ..kernel.tc_monitor import Change, TcWatch
+from ..kernel.tc_monitor import FilterChange, TcWatch
 from ..kernel.tcx_revision import tcx_revision
 from ..model import HOOKS
 from .churn import Churn, Count
@@ -74,7 +74,7 @@ class _Window:
         self._sampler.look()
         self._looked_at = time.monotonic()
 
-    def _add(self, change: Change) -> None:
+    def _add(self, change: FilterChange) -> None:
         if change.ifindex not in self._names:
             self._learn_names()
             # Made and gone again before it could be asked for.

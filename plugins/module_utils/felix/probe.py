@@ -22,7 +22,7 @@ _GRACE = 1.0
 
 
 @dataclass(frozen=True)
-class Target:
+class ProbeTarget:
     """What to reach: a URL, or a TCP port; seen from ``netns``'s pod or, if None, from here."""
 
     url: str | None
@@ -46,20 +46,20 @@ class Probe:
 
 def network_probe_info(params: Mapping[str, Any]) -> dict[str, Any]:
     """:raises Refusal: where a target is malformed; nothing was asked."""
-    targets = [_target(each) for each in params["targets"]]
+    targets = [_target(options) for options in params["targets"]]
     timeout = params["timeout"]
     if not 0 < timeout <= 600:
         raise Refusal(f"timeout is {timeout:g}; it must be more than 0 and up to 600")
     with namespace.entered(params["netns"]):
         probes = probe(targets, timeout)
-    result: dict[str, Any] = {"changed": False, "targets": [asdict(each) for each in probes]}
-    failed = [f"{each.target}: {each.error}" for each in probes if not each.ok]
+    result: dict[str, Any] = {"changed": False, "targets": [asdict(p) for p in probes]}
+    failed = [f"{p.target}: {p.error}" for p in probes if not p.ok]
     if failed and params["fail_on_error"]:
         raise DataplaneError(f"{len(failed)} of {len(probes)}: {'; '.join(failed)}", result)
     return result
 
 
-def _target(options: Mapping[str, Any]) -> Target:
+def _target(options: Mapping[str, Any]) -> ProbeTarget:
     url, host, port = options["url"], options["host"], options["port"]
     if url:
         asking.parts_of(url)
@@ -68,7 +68,7 @@ def _target(options: Mapping[str, Any]) -> Target:
     interface = options["interface"]
     if options["from_pod"]:
         interface = _interface_of(options["from_pod"], options["interface_prefix"])
-    return Target(url, host, port, interface)
+    return ProbeTarget(url, host, port, interface)
 
 
 def _interface_of(pod: str, prefix: str) -> str:
@@ -79,7 +79,7 @@ def _interface_of(pod: str, prefix: str) -> str:
     return interface_of(words[0], words[1], prefix)
 
 
-def probe(targets: Sequence[Target], timeout: float) -> list[Probe]:
+def probe(targets: Sequence[ProbeTarget], timeout: float) -> list[Probe]:
     """All at once, so that together they take no longer than the slowest."""
     probes = [Probe(str(target)) for target in targets]
     threads = [
@@ -98,7 +98,7 @@ def probe(targets: Sequence[Target], timeout: float) -> list[Probe]:
     return probes
 
 
-def _run(target: Target, found: Probe, timeout: float) -> None:
+def _run(target: ProbeTarget, found: Probe, timeout: float) -> None:
     start = time.monotonic()
     try:
         # A thread has a network namespace of its own.
@@ -113,7 +113,7 @@ def _run(target: Target, found: Probe, timeout: float) -> None:
     found.ok = found.error is None
 
 
-def _reach(target: Target, found: Probe, timeout: float) -> None:
+def _reach(target: ProbeTarget, found: Probe, timeout: float) -> None:
     if target.url:
         answer = asking.get(target.url, timeout)
         found.status = answer.status

@@ -108,7 +108,7 @@ def is_felix(argv: list[str]) -> bool:
     return program == "calico-node" and ("-felix" in arguments or "--felix" in arguments)
 
 
-class _Seen(NamedTuple):
+class _SeenProcess(NamedTuple):
     #: How often it was read.
     looks: int
     name: str
@@ -124,7 +124,7 @@ class Sampler:
     def __init__(self) -> None:
         self._netns = os.readlink("/proc/thread-self/ns/net")
         #: By process id.
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, _SeenProcess] = {}
         self._most = 0
         self._oldest = 0.0
         self._tc: dict[int, float] = {}
@@ -150,7 +150,7 @@ class Sampler:
         except (FileNotFoundError, ProcessLookupError):
             return
         inner = int(status.get("NSpid", str(pid)).split()[-1])
-        self._seen[pid] = _Seen(looks, status["Name"], inner, here)
+        self._seen[pid] = _SeenProcess(looks, status["Name"], inner, here)
 
     def _is_here(self, pid: int) -> bool | None:
         """Whether it is in our network namespace; None where we may not know."""

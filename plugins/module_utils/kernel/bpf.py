@@ -131,7 +131,12 @@ def program_info(fd: int) -> ProgramInfo:
     _read_info(fd)
     kind, program_id, tag, loaded_at, maps, name = _PROG_INFO.unpack_from(_info)
     return ProgramInfo(
-        program_id, kind, _name(name), tag.hex(), loaded_at, tuple(_ids[: min(maps, _MOST_IDS)])
+        program_id=program_id,
+        type=kind,
+        name=_name(name),
+        tag=tag.hex(),
+        loaded_at=loaded_at,
+        map_ids=tuple(_ids[: min(maps, _MOST_IDS)]),
     )
 
 

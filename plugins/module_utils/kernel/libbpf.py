@@ -69,13 +69,13 @@ def _programs(lib: Any, handle: int) -> dict[str, int]:
 
 
 def _wanted(path: str, programs: dict[str, int], program: str | None) -> str:
-    held = ", ".join(sorted(programs)) or "none"
+    names = ", ".join(sorted(programs)) or "none"
     if program is None:
         if len(programs) == 1:
             return next(iter(programs))
-        raise Refusal(f"object {path} holds the programs {held}: name one with `program`")
+        raise Refusal(f"object {path} holds the programs {names}: name one with `program`")
     if program not in programs:
-        raise Refusal(f"object {path} holds no program {program}; it holds {held}")
+        raise Refusal(f"object {path} holds no program {program}; it holds {names}")
     return program
 
 

@@ -169,9 +169,9 @@ class TcSocket:
                 if error.errno != errno.ENODEV:
                     raise
             return None
-        index, held = _link_in(self._buffer, at + 16)
+        index, found = _link_in(self._buffer, at + 16)
         # The kernel also finds alternative names, which a dump does not list as names.
-        return index if held == name else None
+        return index if found == name else None
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         """The filters at one hook in the kernel's order.

@@ -114,7 +114,15 @@ class Reader:
         egress = self._with_load_times(self.hook(ifindex, qdisc, Hook.EGRESS))
         dead = self._dead_pins(name, pins) if pins else ()
         empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
-        return Endpoint(name, ifindex, qdisc, ingress, egress, dead, empty)
+        return Endpoint(
+            interface=name,
+            ifindex=ifindex,
+            qdisc=qdisc,
+            ingress=ingress,
+            egress=egress,
+            dead_pins=dead,
+            empty_prog_arrays=empty,
+        )
 
     def _vanished(self, endpoints: list[Endpoint]) -> set[str]:
         """Interfaces that look bare because they went, or came back as others, meanwhile.
@@ -136,9 +144,18 @@ class Reader:
         priority, protocol, handle, kind, chain, program_id, name, tag, direct_action = raw
         calico = kind == "bpf" and (named_by_calico(name) or self._program_is_calico(program_id))
         return Attachment(
-            AttachType.TC, priority, handle, program_id, name, tag, direct_action, calico,
-            kind, protocol, chain,
-        )  # fmt: skip
+            attach_type=AttachType.TC,
+            priority=priority,
+            handle=handle,
+            program_id=program_id,
+            name=name,
+            tag=tag,
+            direct_action=direct_action,
+            calico=calico,
+            kind=kind,
+            protocol=protocol,
+            chain=chain,
+        )
 
     def _program_is_calico(self, program_id: int) -> bool:
         """A filter of another name that carries a program of Calico's.
@@ -191,9 +208,19 @@ class Reader:
         info = self._program(program_id)
         name = info.name if info else ""
         return Attachment(
-            AttachType.TCX, 0, 0, program_id, name, info.tag if info else "", True,
-            named_by_calico(name), "bpf", ETH_P_ALL, 0, link_id,
-        )  # fmt: skip
+            attach_type=AttachType.TCX,
+            priority=0,
+            handle=0,
+            program_id=program_id,
+            name=name,
+            tag=info.tag if info else "",
+            direct_action=True,
+            calico=named_by_calico(name),
+            kind="bpf",
+            protocol=ETH_P_ALL,
+            chain=0,
+            link_id=link_id,
+        )
 
     def _pins(self) -> dict[str, str]:
         """Felix's TCX pins: file name to path. No bpffs, or no such folder: none."""

@@ -30,7 +30,7 @@ _RTMGRP_TC = 1 << 3
 _HOOKS = {INGRESS: Hook.INGRESS, EGRESS: Hook.EGRESS}
 
 
-class Change(NamedTuple):
+class FilterChange(NamedTuple):
     ifindex: int
     hook: Hook
     #: The netlink port that asked for it; for a process's first socket its process id.
@@ -54,7 +54,7 @@ class TcWatch:
     def close(self) -> None:
         self._socket.close()
 
-    def changes(self, seconds: float) -> Iterator[Change]:
+    def changes(self, seconds: float) -> Iterator[FilterChange]:
         """What has happened, and what happens within ``seconds``."""
         deadline = time.monotonic() + seconds
         poll = select.poll()
@@ -66,7 +66,7 @@ class TcWatch:
                 return
             poll.poll(left * 1000)
 
-    def _pending(self) -> Iterator[Change]:
+    def _pending(self) -> Iterator[FilterChange]:
         while True:
             try:
                 end = self._socket.recv_into(self._buffer)
@@ -79,7 +79,7 @@ class TcWatch:
                 continue
             yield from self._decoded(end)
 
-    def _decoded(self, end: int) -> Iterator[Change]:
+    def _decoded(self, end: int) -> Iterator[FilterChange]:
         at = 0
         while at < end:
             length, kind, _flags, _sequence = HEADER_PARTS(self._buffer, at)
@@ -90,5 +90,5 @@ class TcWatch:
                     read_filter(self._buffer, at + 16, at + length, added)
                 if parent in _HOOKS:
                     port = port_of(self._buffer, at)
-                    yield Change(ifindex, _HOOKS[parent], port, added[0] if added else None)
+                    yield FilterChange(ifindex, _HOOKS[parent], port, added[0] if added else None)
             at += (length + 3) & ~3

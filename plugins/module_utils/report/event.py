@@ -87,33 +87,33 @@ def line_of(event: Event) -> str:
 
 def event_of(line: str) -> Event:
     """:raises ValueError: the line is torn, or no event."""
-    told = json.loads(line)
-    if not isinstance(told, dict):
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
         raise ValueError("not an object")
     return Event(
-        run=_a(str, told, "run"),
-        status=Status(told.get("status")),
-        node=_a(str, told, "node"),
-        phase=_a(str, told, "phase"),
-        message=_a(str, told, "message"),
-        position=_a(int, told, "position"),
-        total=_a(int, told, "total"),
-        result=_a(dict, told, "result"),
-        begin=_a(dict, told, "begin"),
-        check=_a(bool, told, "check"),
-        at=_time(told),
+        run=_a(str, fields, "run"),
+        status=Status(fields.get("status")),
+        node=_a(str, fields, "node"),
+        phase=_a(str, fields, "phase"),
+        message=_a(str, fields, "message"),
+        position=_a(int, fields, "position"),
+        total=_a(int, fields, "total"),
+        result=_a(dict, fields, "result"),
+        begin=_a(dict, fields, "begin"),
+        check=_a(bool, fields, "check"),
+        at=_time(fields),
     )
 
 
-def _a(kind: type, told: Json, key: str) -> Any:
-    value = told.get(key, kind())
+def _a(kind: type, fields: Json, key: str) -> Any:
+    value = fields.get(key, kind())
     if not isinstance(value, kind):
         raise ValueError(f"{key} is {value!r}")
     return value
 
 
-def _time(told: Json) -> str:
-    at: str = _a(str, told, "at")
+def _time(fields: Json) -> str:
+    at: str = _a(str, fields, "at")
     seconds_between(at, at)
     return at
 

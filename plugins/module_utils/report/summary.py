@@ -57,11 +57,11 @@ class PhaseRecord:
 
     phase: str
     state: State
-    begun: str
-    ended: str
-    seconds: float | None
     message: str
     result: PhaseResult
+    begun: str = ""
+    ended: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def summarize(
     verdict = _verdict(ended_by, stop, nodes, phases)
     last = own[-1].at
     notes = tuple(
-        Note(e.at, e.node, e.phase, e.message, phase_result(e.result))
+        Note(at=e.at, node=e.node, phase=e.phase, message=e.message, result=phase_result(e.result))
         for e in own
         if e.status is Status.NOTE
     )
@@ -379,27 +379,36 @@ class _Tries:
     def begin(self, event: Event) -> None:
         self.give_up(event.phase)
         self._open[event.phase] = (len(self.records), event)
-        result = phase_result(event.result)
-        self.records.append(
-            PhaseRecord(event.phase, State.RUNNING, event.at, "", None, event.message, result)
+        record = PhaseRecord(
+            phase=event.phase,
+            state=State.RUNNING,
+            begun=event.at,
+            message=event.message,
+            result=phase_result(event.result),
         )
+        self.records.append(record)
 
     def end(self, phase: str, event: Event, state: State) -> None:
         # What is told of a node as a whole stays with the node.
         result = event.result if event.phase else {}
         if phase not in self._open:
-            told = phase_result(result)
-            self.records.append(PhaseRecord(phase, state, "", event.at, None, event.message, told))
+            record = PhaseRecord(
+                phase=phase,
+                state=state,
+                ended=event.at,
+                message=event.message,
+                result=phase_result(result),
+            )
+            self.records.append(record)
             return
         at, begin = self._open.pop(phase)
-        self.records[at] = PhaseRecord(
-            phase,
-            state,
-            begin.at,
-            event.at,
-            seconds_between(begin.at, event.at),
-            event.message or begin.message,
-            phase_result({**begin.result, **result}),
+        self.records[at] = replace(
+            self.records[at],
+            state=state,
+            ended=event.at,
+            seconds=seconds_between(begin.at, event.at),
+            message=event.message or begin.message,
+            result=phase_result({**begin.result, **result}),
         )
 
     def give_up(self, *phases: str) -> None:
@@ -466,8 +475,8 @@ def _left(phases: Iterable[PhaseRecord]) -> int:
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
-    told = [n for n in numbers if n is not None]
-    return sum(told) if told else None
+    known = [n for n in numbers if n is not None]
+    return sum(known) if known else None
 
 
 def _earlier(events: Sequence[Event], run: str, check: bool) -> Iterable[EarlierRun]:
@@ -481,4 +490,11 @@ def _earlier(events: Sequence[Event], run: str, check: bool) -> Iterable[Earlier
         if one.verdict is RunVerdict.RUNNING:
             silence = replace(own[-1], status=Status.INTERRUPTED, node="", phase="", message="")
             one = summarize([*own, silence], *key)
-        yield EarlierRun(one.run, one.title, one.verdict, one.started, one.last_event_at, one.stop)
+        yield EarlierRun(
+            run=one.run,
+            title=one.title,
+            verdict=one.verdict,
+            started=one.started,
+            last_event_at=one.last_event_at,
+            stop=one.stop,
+        )

@@ -91,10 +91,10 @@ class Kernel(TcSocket):
         :raises kernel_rules.Refused: where the kernel refuses the change.
         """
         endpoint = self.endpoints[interface]
-        held = endpoint.at(hook)
-        tcx = tuple(a for a in held if a.attach_type is AttachType.TCX)
-        now = tcx + change(held[len(tcx) :])
-        if _enforced(held) and not _enforced(now):
+        present = endpoint.at(hook)
+        tcx = tuple(a for a in present if a.attach_type is AttachType.TCX)
+        now = tcx + change(present[len(tcx) :])
+        if _enforced(present) and not _enforced(now):
             self.gaps.append(f"{writer} at {hook.value}")
         self.endpoints[interface] = (
             replace(endpoint, ingress=now)
@@ -204,7 +204,14 @@ class Kernel(TcSocket):
             raise KernelError("open a program by its id", errno.ENOENT)
         program = self.programs[program_id]
         kind = bpf.BPF_PROG_TYPE_SCHED_CLS
-        return bpf.ProgramInfo(program_id, kind, program.name, "aa", program.loaded_at, ())
+        return bpf.ProgramInfo(
+            program_id=program_id,
+            type=kind,
+            name=program.name,
+            tag="aa",
+            loaded_at=program.loaded_at,
+            map_ids=(),
+        )
 
     def tcx_programs(self, ifindex: int, hook: Hook) -> list[tuple[int, int]]:
         found = self._found(ifindex)

@@ -32,7 +32,15 @@ class Rollout:
     ) -> None:
         self.clock += timedelta(seconds=after)
         at = self.clock.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        event = Event(self.run, Status(status), node, phase, check=self.check, at=at, **more)
+        event = Event(
+            run=self.run,
+            status=Status(status),
+            node=node,
+            phase=phase,
+            check=self.check,
+            at=at,
+            **more,
+        )
         self.events.append(event)
 
     def begin(self, *nodes: str, **about: Any) -> None:

@@ -24,8 +24,8 @@ from typing import NamedTuple
 from pyroute2 import netns as pyroute2_netns
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
@@ -331,7 +331,7 @@ class Stage:
     ) -> Outcome:
         """What qdisc_consistency does with this endpoint, in this process."""
         order = AuditOptions(
-            (self.interface,), policy=policy, mode=Mode.REPAIR, settle=0, managed=True
+            (self.interface,), policy=policy, mode=AuditMode.REPAIR, settle=0, managed=True
         )
         with entered(self.lab.netns), tc_socket() as tc:
             audited = audit(order, tc, Reader(tc), sleep)

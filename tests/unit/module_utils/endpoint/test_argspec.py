@@ -81,7 +81,9 @@ def test_every_behaviour_is_that_of_some_release() -> None:
 
 def test_place_and_program() -> None:
     given = {**PROGRAM, "pinned": "/sys/fs/bpf/p", "handle": 3, "name": "mine"}
-    assert argspec.place(given, Hook.EGRESS) == Place(Hook.EGRESS, AttachType.TC, 49152, 3, "mine")
+    assert argspec.place(given, Hook.EGRESS) == Place(
+        hook=Hook.EGRESS, attach_type=AttachType.TC, priority=49152, handle=3, name="mine"
+    )
     assert argspec.program_spec(given) == ProgramSpec(pinned="/sys/fs/bpf/p")
 
 

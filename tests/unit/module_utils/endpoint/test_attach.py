@@ -83,7 +83,14 @@ class Socket(TcSocket):
 
 
 def program(number: int = 70, tag: str = "cc", name: str = "mine", **other: Any) -> Program:
-    info = bpf.ProgramInfo(number, bpf.BPF_PROG_TYPE_SCHED_CLS, name, tag, 0, ())
+    info = bpf.ProgramInfo(
+        program_id=number,
+        type=bpf.BPF_PROG_TYPE_SCHED_CLS,
+        name=name,
+        tag=tag,
+        loaded_at=0,
+        map_ids=(),
+    )
     return Program(5, info, other.get("is_running", False))
 
 

@@ -220,10 +220,10 @@ def test_a_refusal_on_the_way_tells_what_was_changed_before(kernel: Kernel) -> N
     kernel.refuse = {2: errno.EPERM}
     with pytest.raises(DataplaneError) as failed:
         commands.bpf_endpoint({**ENDPOINT, "state": "absent"}, False, False)
-    told = str(failed.value)
-    assert f"{INTERFACE} egress: " in told
-    assert "EPERM" in told
-    assert f"Changed before: {INTERFACE} ingress: cali_tc_preambl:[10]" in told
+    text = str(failed.value)
+    assert f"{INTERFACE} egress: " in text
+    assert "EPERM" in text
+    assert f"Changed before: {INTERFACE} ingress: cali_tc_preambl:[10]" in text
 
 
 def test_tcx_and_bare_endpoints_are_judged_even_alone(kernel: Kernel) -> None:

@@ -132,8 +132,8 @@ def _strangers_untouched(before: Attachments, now: Attachments) -> None:
 
 def _only_programs_that_ran_there(before: Endpoint, end: Endpoint) -> None:
     for hook in Hook:
-        held = {(a.program_id, a.name, a.attach_type) for a in before.at(hook)}
-        assert {(a.program_id, a.name, a.attach_type) for a in end.at(hook)} <= held
+        present = {(a.program_id, a.name, a.attach_type) for a in before.at(hook)}
+        assert {(a.program_id, a.name, a.attach_type) for a in end.at(hook)} <= present
 
 
 def _mends_what_it_says(judged: Judgement, end: Endpoint, policy: Policy) -> None:

@@ -67,7 +67,7 @@ def test_chain_0_stays_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "number"),
+    ("present", "number"),
     [
         (ours(1), errno.EEXIST),
         (foreign(49152, 1), errno.EEXIST),
@@ -76,9 +76,9 @@ def test_chain_0_stays_together() -> None:
     ],
     ids=["taken", "taken by a stranger", "another protocol", "another kind"],
 )
-def test_what_the_kernel_refuses(held: Attachment, number: int) -> None:
+def test_what_the_kernel_refuses(present: Attachment, number: int) -> None:
     with pytest.raises(kernel_rules.Refused) as refused:
-        kernel_rules.add((held,), ours(1, 11))
+        kernel_rules.add((present,), ours(1, 11))
     assert refused.value.errno == number
 
 

@@ -19,8 +19,8 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
@@ -185,7 +185,7 @@ def test_repaired_is_said_only_of_what_stays_so(behaviour: Behaviour) -> None:
             if kernel.writes:
                 finish(steps)
 
-        order = AuditOptions(("cali*",), policy=POLICY, mode=Mode.REPAIR)
+        order = AuditOptions(("cali*",), policy=POLICY, mode=AuditMode.REPAIR)
         outcome = audit(order, kernel, reader_of(kernel), sleep).outcomes[0]
         finish(steps)
         now = judge(kernel.endpoints[INTERFACE], POLICY)

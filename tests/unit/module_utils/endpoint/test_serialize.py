@@ -41,17 +41,29 @@ CLEAN = Judgement((), (), Outlook.OK)
 
 def seen(state: Endpoint, verdict: Verdict) -> Outcome:
     judged = judge(state, POLICY)
-    return Outcome(verdict, state, judged, state, judged)
+    return Outcome(verdict=verdict, before=state, found=judged, after=state, left=judged)
 
 
 def repaired(state: Endpoint) -> Outcome:
     judged = judge(state, POLICY)
     return Outcome(
-        Verdict.REPAIRED, state, judged, apply_plan(state, judged.plan), CLEAN, judged.plan, ("n",)
+        verdict=Verdict.REPAIRED,
+        before=state,
+        found=judged,
+        after=apply_plan(state, judged.plan),
+        left=CLEAN,
+        done=judged.plan,
+        notes=("n",),
     )
 
 
-VANISHED = Outcome(Verdict.VANISHED, Endpoint("gone", 0, Qdisc.NONE), CLEAN, None, None)
+VANISHED = Outcome(
+    verdict=Verdict.VANISHED,
+    before=Endpoint("gone", 0, Qdisc.NONE),
+    found=CLEAN,
+    after=None,
+    left=None,
+)
 
 
 def test_an_attachment() -> None:

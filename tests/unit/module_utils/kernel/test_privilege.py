@@ -20,7 +20,7 @@ def status_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "missing"),
+    ("capabilities", "missing"),
     [
         (0, "CAP_NET_ADMIN and CAP_SYS_ADMIN"),
         (NET_ADMIN, "CAP_SYS_ADMIN"),
@@ -28,8 +28,10 @@ def status_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         (~(NET_ADMIN | SYS_ADMIN) & 0x1FFFFFFFFFF, "CAP_NET_ADMIN and CAP_SYS_ADMIN"),
     ],
 )
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, held: int, missing: str) -> None:
-    status_says(monkeypatch, f"Name:\tpython3\nCapPrm:\t{0:016x}\nCapEff:\t{held:016x}\n")
+def test_what_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capabilities: int, missing: str
+) -> None:
+    status_says(monkeypatch, f"Name:\tpython3\nCapPrm:\t{0:016x}\nCapEff:\t{capabilities:016x}\n")
     with pytest.raises(Refusal, match=f"state=consistent needs {missing}, .*nothing was touched"):
         privilege.require_for_writing("state=consistent")
 

@@ -26,7 +26,17 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event 
 
 AT = "2026-11-23T22:00:00.123Z"
 FULL = Event(
-    "r", Status.DONE, "worker-2", "drain", "why", 2, 5, {"a": [1, None]}, {"title": "t"}, True, AT
+    run="r",
+    status=Status.DONE,
+    node="worker-2",
+    phase="drain",
+    message="why",
+    position=2,
+    total=5,
+    result={"a": [1, None]},
+    begin={"title": "t"},
+    check=True,
+    at=AT,
 )
 
 
@@ -86,7 +96,7 @@ def test_nonsense_is_refused(event: Event, why: str) -> None:
         Event("r", Status.DONE, phase="preflight"),
         Event("r", Status.SKIPPED, "worker-1"),
         Event("r", Status.NOTE, result={"lost": 1}),
-        Event("r", Status.STOPPED, "worker-1", "drain"),
+        Event(run="r", status=Status.STOPPED, node="worker-1", phase="drain"),
     ],
 )
 def test_sense_is_not(event: Event) -> None:

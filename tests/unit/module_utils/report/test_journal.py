@@ -136,10 +136,10 @@ def test_processes_that_write_at_once_lose_and_mix_nothing(tmp_path: Path) -> No
         for job in jobs:
             job.result()
     read = contents(path)
-    told = [e.message.split()[0] for e in read.events]
+    written = [e.message.split()[0] for e in read.events]
     assert not read.unreadable
-    assert sorted(told) == sorted(f"{who}/{n}" for who in range(6) for n in range(25))
+    assert sorted(written) == sorted(f"{who}/{n}" for who in range(6) for n in range(25))
     for who in range(6):
-        own = [m for m in told if m.startswith(f"{who}/")]
+        own = [m for m in written if m.startswith(f"{who}/")]
         assert own == [f"{who}/{n}" for n in range(25)]
     assert [e.at for e in read.events] == sorted(e.at for e in read.events)
