@@ -257,11 +257,11 @@ def test_absent_takes_all_of_calicos(runs: Runs) -> None:
 
 
 REFUSALS = {
-    "foreign-egress": r"egress: cilium.* is there under another name",
+    "foreign-egress": r"egress: cilium.* is already attached under another name",
     "verifier-egress": r"refused program unchecked.*nothing was attached",
     "no-such-egress": r"there is no file /no/such\.o",
-    "priority-egress": r"priority is 70000; it must be from 1 to 65535; nothing was touched",
-    "tcx-handle-egress": r"handle is given, but TCX knows no handles",
+    "priority-egress": r"priority is 70000; it must be from 1 to 65535; nothing was changed",
+    "tcx-handle-egress": r"handle is given, but TCX has no handles",
     "two-sources-egress": r"mutually exclusive: object\|pinned\|program_id\|source found in egress",
     "no-source-egress": r"one of the following is required: object, pinned, program_id, source",
     "nothing": r"state is attached but any of the following are missing: ingress, egress",

@@ -48,8 +48,9 @@ class TcAttacher:
     def _present(self, place: Place, program: Program) -> Change:
         if self._endpoint.qdisc is Qdisc.INGRESS:
             raise Refusal(
-                f"{self._endpoint.interface} has an ingress qdisc where clsact belongs; it is not "
-                "ours to delete. Find its owner, then: tc qdisc del dev IFACE ingress"
+                f"{self._endpoint.interface} has an ingress qdisc in the place of clsact. It "
+                "belongs to another program; nothing was changed. Find its owner, then delete it "
+                "(tc qdisc del dev IFACE ingress)"
             )
         if self._endpoint.qdisc is Qdisc.NONE:
             clsact.require()
@@ -71,8 +72,9 @@ class TcAttacher:
             return Change(None, wanted, lambda: self._add(place.hook, wanted, program.fd))
         if not same_owner(current, name):
             raise Refusal(
-                f"{self._endpoint.interface} {place.hook.value}: {current} is there under another "
-                "name; it was left alone. Choose another priority or handle, or give its name"
+                f"{self._endpoint.interface} {place.hook.value}: {current} is already attached "
+                "under another name; nothing was changed. Choose another priority or handle, or "
+                "give its name"
             )
         if program.is_the_one(current.program_id, current.tag) and current.direct_action:
             return Change(current, current, None)
@@ -101,12 +103,12 @@ class TcAttacher:
         removable = [a for a in matching if may_remove(a, place.name)]
         if place.handle is not None and matching and not removable:
             raise Refusal(
-                f"{self._endpoint.interface} {place.hook.value}: {matching[0]} is not Calico's; if "
-                "it is yours to remove, give its name with `name`"
+                f"{self._endpoint.interface} {place.hook.value}: {matching[0]} does not belong to "
+                "Calico; nothing was changed. To remove it, give its name with `name`"
             )
         if len(removable) > 1:
             listed = ", ".join(str(a) for a in removable)
-            raise Refusal(f"several filters fit: {listed}; choose one with `handle`")
+            raise Refusal(f"several filters match: {listed}; choose one with `handle`")
         return removable[0] if removable else None
 
 
@@ -125,7 +127,9 @@ def _filter_at(present: Attachments, wanted: Attachment) -> Attachment | None:
     for a in present:
         if a.priority == wanted.priority and not a.chain:
             if a.kind != "bpf" or a.protocol != ETH_P_ALL:
-                raise Refusal(f"{a} is there, and one priority holds one kind and protocol only")
+                raise Refusal(
+                    f"{a} uses the priority; a priority holds filters of one kind and protocol only"
+                )
             if a.handle == wanted.handle:
                 return a
     return None

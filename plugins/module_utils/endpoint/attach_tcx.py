@@ -52,7 +52,7 @@ class TcxAttacher:
         if pin and not current.link_id:
             raise Refusal(
                 f"{self._endpoint.interface} {hook.value}: {current} is attached without a link, "
-                "so there is none to pin; detach it first (state=absent)"
+                "which cannot be pinned; detach it first (state=absent)"
             )
         if program.is_the_one(current.program_id, current.tag):
             return Change(current, current, None)
@@ -78,7 +78,7 @@ class TcxAttacher:
         if len(matching) > 1:
             listed = ", ".join(str(a) for a in matching)
             raise Refusal(
-                f"{self._endpoint.interface} {hook.value}: several TCX programs fit: {listed}; "
+                f"{self._endpoint.interface} {hook.value}: several TCX programs match: {listed}; "
                 "detach the wrong one by hand (bpftool link detach id N)"
             )
         return matching[0] if matching else None

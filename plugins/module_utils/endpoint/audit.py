@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at many endpoints, waiting out what is only passing, and repairing what is not."""
+"""Audit many endpoints: confirm drift after the settle time, and repair it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .plan import apply_plan
 from .repair import Outcome, Repairer, RepairRefused
 from .watchdog import Watchdog
 
-#: Endpoints with what was said of them, by interface.
+#: Endpoints and their judgements, by interface.
 Judged = dict[str, tuple[Endpoint, Judgement]]
 
 
 class AuditMode(Enum):
-    """What becomes of a drifted endpoint. ``PREDICT`` repairs the model of it, for check mode."""
+    """What to do with a drifted endpoint. ``PREDICT`` repairs only its model, for check mode."""
 
     AUDIT = "audit"
     PREDICT = "predict"
@@ -33,7 +33,7 @@ class AuditMode(Enum):
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What to look at and what to do; ``interfaces`` and ``exclude`` are shell globs."""
+    """The interfaces and what to do; ``interfaces`` and ``exclude`` are shell globs."""
 
     interfaces: tuple[str, ...]
     exclude: tuple[str, ...] = ()
@@ -42,13 +42,13 @@ class AuditOptions:
     #: Seconds before a second look confirms a first one; 0 looks once.
     settle: float = 1.0
     retries: int = 3
-    #: Take a bare endpoint for a broken one even where no endpoint shows any trace of Calico.
+    #: Treat a bare endpoint as broken even if no endpoint has a program of Calico.
     managed: bool = False
 
 
 @dataclass(frozen=True)
 class Audit:
-    """``error`` stopped the repairs; the outcomes tell what was done until then."""
+    """``error`` stopped the repairs; the outcomes show what was done before it."""
 
     outcomes: tuple[Outcome, ...]
     unread: dict[str, str] = field(default_factory=dict)
@@ -62,10 +62,10 @@ def audit(
     sleep: Callable[[float], None] = time.sleep,
     watchdog: Watchdog | None = None,
 ) -> Audit:
-    """Judge every wanted endpoint, look again at the suspects, and repair where ordered to.
+    """Judge every wanted endpoint, read the suspects again, and repair if ``options`` says so.
 
-    :param sleep: how to wait; with a ``watchdog``, its own.
-    :raises KernelError: where the snapshot can't be read.
+    :param sleep: how to wait; the method of ``watchdog``, if there is one.
+    :raises KernelError: the snapshot cannot be read.
     """
     snapshot = reader.read(options.interfaces, options.exclude)
     aside = [vanished(name) for name in snapshot.vanished]
@@ -84,13 +84,13 @@ def audit(
     if options.mode is AuditMode.REPAIR and options.settle > 0:
         try:
             outcomes = _last_look(options, reader, outcomes, sleep, watchdog)
-        except KernelError as failed:  # what was repaired must be told all the same
+        except KernelError as failed:  # the result must still list the repairs
             error = error or failed
     return Audit((*outcomes, *aside), snapshot.unread, error)
 
 
 def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
-    """Whether Calico's BPF dataplane is here at all: no program of its on any endpoint means no."""
+    """Whether the node uses Calico's BPF dataplane: any endpoint has a program of Calico."""
     if options.managed or options.policy.attach_type is not None:
         return True
     return any(e.has_calico for e in snapshot.endpoints)
@@ -99,10 +99,10 @@ def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
 def _confirm(
     options: AuditOptions, reader: Reader, suspects: Judged, sleep: Callable[[float], None]
 ) -> tuple[Judged, list[Outcome]]:
-    """Look at the suspects again after the settle time: (what is still there, what is not).
+    """Read the suspects again after the settle time: (confirmed, outcomes of the others).
 
-    An audit believes the second look. A repair plans only from what has held still between two: a
-    Felix between its attach and its deletes would delete what we moved.
+    An audit uses the second read. A repair plans only from two equal reads: a Felix between its
+    attach and its deletes would delete a filter that the repair moved.
     """
     confirmed: Judged = {}
     aside: list[Outcome] = []
@@ -128,7 +128,7 @@ def _confirm(
 
 
 def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
-    """The endpoints of ``seen`` as they are now; what has not changed need not be judged again."""
+    """The endpoints of ``seen`` as they are now; those unchanged are not judged again."""
     again: Judged = {}
     for endpoint in reader.read_named(seen).endpoints:
         before, judgement = seen[endpoint.interface]
@@ -139,7 +139,10 @@ def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
 
 
 def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
-    note = "it changed between every two looks, so nothing was written; see who re-attaches here"
+    note = (
+        "the endpoint changed between any two reads, so nothing was written; find out what "
+        "re-attaches its programs (tc_churn_info)"
+    )
     return Outcome(
         verdict=Verdict.CONTENDED,
         before=endpoint,
@@ -166,7 +169,7 @@ def _act(
         else:
             try:
                 outcomes.append(repairer.repair(endpoint, judgement))
-                sleep(0)  # the watchdog takes note of what others did until here
+                sleep(0)  # the watchdog reads the changes that others made so far
             except RepairRefused as refused:
                 outcomes.append(refused.outcome)
                 error = refused
@@ -180,7 +183,7 @@ def _last_look(
     sleep: Callable[[float], None],
     watchdog: Watchdog | None,
 ) -> list[Outcome]:
-    """Repaired is what still is after the settle time."""
+    """Judge the repaired endpoints again after the settle time."""
     written = {o.before.interface for o in outcomes if o.done and o.after}
     if not written:
         return outcomes
@@ -202,7 +205,9 @@ def _seen_last(
     left = judge(now, policy)
     notes = watchdog.notes(now) if watchdog else ()
     if left.drifted and outcome.verdict is Verdict.REPAIRED:
-        notes += ("someone else wrote to it after its repair; look again once Felix has settled",)
+        notes += (
+            "another process changed it after its repair; audit again once Felix has settled",
+        )
     verdict = Verdict.CONTENDED if notes else outcome.verdict
     return replace(outcome, verdict=verdict, after=now, left=left, notes=(*outcome.notes, *notes))
 
@@ -215,7 +220,7 @@ def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:
 
 
 def _predicted(endpoint: Endpoint, judgement: Judgement, policy: Policy) -> Outcome:
-    """What a repair that nobody disturbs makes of it, by the rules that the repair itself obeys."""
+    """The outcome of an undisturbed repair, by the rules that the repair itself applies."""
     end = apply_plan(endpoint, judgement.plan)
     left = judge(end, policy)
     verdict = Verdict.DRIFTED if left.drifted else Verdict.REPAIRED

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules do, from their parameters to their results."""
+"""The commands of the modules: from their parameters to their results."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
 def _check(params: Params) -> None:
     wrong = argspec.out_of_range(params)
     if wrong:
-        raise Refusal(f"{wrong}; nothing was touched")
+        raise Refusal(f"{wrong}; nothing was changed")
 
 
 def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
-        f"could not read {what} ({why}): judged without. Run as root to see them"
+        f"could not read {what} ({why}); the verdicts ignore them. Run as root to include them"
         for what, why in unread.items()
     )
 
@@ -65,7 +65,7 @@ def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
-    """:raises DataplaneError: before anything was touched."""
+    """:raises DataplaneError: before anything is changed."""
     _check(params)
     writing = params["state"] == "consistent"
     order = AuditOptions(
@@ -90,7 +90,7 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
         failure = _drift_remains(result)
     warnings = _warnings(audited.unread)
     if not audited.outcomes:
-        warnings += (f"no interface here matches {', '.join(order.interfaces)}",)
+        warnings += (f"no interface matches {', '.join(order.interfaces)}",)
     return ModuleResult(result, failure, warnings)
 
 
@@ -110,7 +110,7 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
     more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
     return (
         f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
-        f"{drifted}{more}. Each finding's message in `endpoints` says what to do"
+        f"{drifted}{more}. The message of each finding in `endpoints` says what to do"
     )
 
 
@@ -118,14 +118,14 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
 
 
 def _interface(params: Params) -> str:
-    """The interface itself, or that of a pod."""
+    """The interface of the options ``interface``, or ``namespace`` and ``pod``."""
     if params["interface"]:
         return str(params["interface"])
     return interface_of(params["namespace"], params["pod"], params["interface_prefix"])
 
 
 def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
-    """:raises DataplaneError: where it failed; its text says what was done."""
+    """:raises DataplaneError: the text says what was changed before the error."""
     hooks = {h: params[h.value] for h in Hook if params[h.value]}
     for options in (params, *hooks.values()):
         _check(options)
@@ -183,7 +183,7 @@ _SHOWN = (
 def _attach(
     attachers: Attachers, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
 ) -> Endpoint:
-    """Both hooks are decided before either is written to, so that a refusal leaves both alone."""
+    """Both hooks are planned before either is written, so that a refusal changes neither."""
     with _opened(hooks) as programs:
         places = [argspec.place(options, hook) for hook, options in hooks.items()]
         changes = [
@@ -204,9 +204,9 @@ def _detach(attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoin
 
 
 def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: bool) -> Endpoint:
-    """Make the changes in order; ``before`` itself is returned where there are none to make.
+    """Make the changes in order. Returns ``before`` itself if there are none.
 
-    :raises DataplaneError: where the kernel refuses one; it says what was changed before.
+    :raises DataplaneError: the kernel refuses a change; the text says what was changed before.
     """
     after = before
     for hook, change in changes:
@@ -218,7 +218,7 @@ def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: boo
         except KernelError as error:
             done = set(serialize.lines(before)) ^ set(serialize.lines(after))
             raise DataplaneError(
-                f"{before.interface} {hook.value}: {error}. This hook is as it was. "
+                f"{before.interface} {hook.value}: {error}. This hook is unchanged. "
                 f"Changed before: {'; '.join(sorted(done)) or 'nothing'}"
             ) from error
         after = after_change(after, hook, change)
@@ -252,7 +252,7 @@ def _endpoint_result(
 
 
 def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
-    """:raises DataplaneError: where it failed; its text says what was done."""
+    """:raises DataplaneError: the text says what was changed before the error."""
     _check(params)
     privilege.require_for_writing("bpf_tc_program")
     hook = Hook(params["hook"])

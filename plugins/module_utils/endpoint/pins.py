@@ -19,8 +19,8 @@ def require_bpffs(path: str | None) -> None:
     """:raises Refusal: the directory of ``path`` is not on a BPF file system."""
     if path and not bpf.is_bpffs(os.path.dirname(path)):
         raise Refusal(
-            f"pin: {os.path.dirname(path) or '.'} is no folder of a BPF file system "
-            "(mount -t bpf bpf /sys/fs/bpf); nothing was touched"
+            f"pin: {os.path.dirname(path) or '.'} is not a directory on a BPF file system "
+            "(mount -t bpf bpf /sys/fs/bpf); nothing was changed"
         )
 
 
@@ -64,7 +64,9 @@ def pinned_program(path: str, name: str) -> int | None:
         if fd is None:
             return None
         if not bpf.is_program(fd) or bpf.program_info(fd).name != name:
-            raise Refusal(f"pin: {path} pins something else than a program {name}; left alone")
+            raise Refusal(
+                f"pin: {path} pins an object other than a program {name}; nothing was changed"
+            )
         return bpf.program_info(fd).program_id
 
 
@@ -78,7 +80,7 @@ def link_is_pinned(path: str, link_id: int) -> bool:
             return False
         link = bpf.tcx_link_info(fd)
         if link is None or link.link_id != link_id:
-            raise Refusal(f"pin: {path} pins something else; left alone")
+            raise Refusal(f"pin: {path} pins another object; nothing was changed")
         return True
 
 
@@ -98,7 +100,7 @@ def _may_unpin(path: str, current: Attachment | None) -> bool:
         program_id = bpf.program_info(fd).program_id if bpf.is_program(fd) else None
         if current and program_id == current.program_id:
             return True
-    raise Refusal(f"pin: {path} pins something else than what is attached here; left alone")
+    raise Refusal(f"pin: {path} pins an object that is not attached here; nothing was changed")
 
 
 @contextmanager
@@ -113,7 +115,9 @@ def _opened_pin(path: str) -> Iterator[int | None]:
     try:
         fd = bpf.open_pin(path)
     except KernelError as error:
-        raise Refusal(f"pin: {path} is no pin ({error}); nothing was touched") from error
+        raise Refusal(
+            f"pin: {path} exists but is not a BPF object ({error}); nothing was changed"
+        ) from error
     try:
         yield fd
     finally:

@@ -181,9 +181,9 @@ def test_present_is_idempotent_by_id_for_a_running_one() -> None:
 @pytest.mark.parametrize(
     ("present", "place", "words"),
     [
-        ((foreign(49152, 1),), Place(HERE), "is there under another name"),
-        ((foreign(9, 3),), Place(HERE, priority=9, handle=3), "left alone"),
-        (at(1), Place(HERE, name="mine"), "is there under another name"),
+        ((foreign(49152, 1),), Place(HERE), "is already attached under another name"),
+        ((foreign(9, 3),), Place(HERE, priority=9, handle=3), "nothing was changed"),
+        (at(1), Place(HERE, name="mine"), "is already attached under another name"),
         ((u32(9, 5),), Place(HERE, priority=9), "one kind and protocol only"),
         ((ours(1, protocol=0x0800),), Place(HERE, handle=2), "one kind and protocol only"),
     ],
@@ -200,7 +200,7 @@ def test_present_refuses_what_is_not_the_callers(
 
 def test_an_ingress_qdisc_is_not_ours_to_delete() -> None:
     attacher, _unused = tc_attacher((), Qdisc.INGRESS)
-    with pytest.raises(Refusal, match="not ours to delete"):
+    with pytest.raises(Refusal, match="belongs to another program; nothing was changed"):
         attacher.present(Place(HERE), program())
 
 
@@ -244,9 +244,17 @@ def test_absent_writes(present: Attachments, place: Place, written: list[str]) -
 @pytest.mark.parametrize(
     ("present", "place", "words"),
     [
-        (at(1, 2), Place(HERE), "several filters fit: .*choose one with `handle`"),
-        ((foreign(49152, 3),), Place(HERE, handle=3), "is not Calico's; .*`name`"),
-        ((foreign(9, 3),), Place(HERE, priority=9, handle=3, name="mine"), "is not Calico's"),
+        (at(1, 2), Place(HERE), "several filters match: .*choose one with `handle`"),
+        (
+            (foreign(49152, 3),),
+            Place(HERE, handle=3),
+            "does not belong to Calico; nothing was changed.*`name`",
+        ),
+        (
+            (foreign(9, 3),),
+            Place(HERE, priority=9, handle=3, name="mine"),
+            "does not belong to Calico",
+        ),
     ],
     ids=["several", "a stranger's", "a stranger's of another name"],
 )
@@ -330,7 +338,7 @@ def test_tcx_present(
 @pytest.mark.parametrize(
     ("present", "pin", "words"),
     [
-        ((), "/tmp/x", "no folder of a BPF file system"),
+        ((), "/tmp/x", "not a directory on a BPF file system"),
         ((tcx(60, "mine", link_id=0),), "/pins/x", "without a link"),
     ],
 )
@@ -354,7 +362,7 @@ def test_tcx_absent(bpf_calls: list[str]) -> None:
 
 def test_several_tcx_programs_are_told_apart_by_hand() -> None:
     attacher = tcx_attacher((tcx(60), tcx(61)))
-    with pytest.raises(Refusal, match="several TCX programs fit"):
+    with pytest.raises(Refusal, match="several TCX programs match"):
         attacher.absent(Place(HERE, TCX))
 
 

@@ -292,7 +292,7 @@ def test_what_was_done_is_told_where_an_endpoint_cannot_be_read_again(
     monkeypatch.setattr(kernel, "links", felix_is_there)
     kernel.refuse = {2: errno.ENOENT}
     seen = run(kernel, AuditMode.REPAIR)
-    assert "could not be read again" in str(seen.error)
+    assert "holds an unknown state (list the links" in str(seen.error)
     assert verdicts(seen) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.DRIFTED}
     assert [step.action.value for step in seen.outcomes[0].done][:1] == ["add"]
 

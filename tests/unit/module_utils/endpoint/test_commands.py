@@ -77,7 +77,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 def test_numbers_out_of_range_are_refused_before_anything_is_read(
     kernel: Kernel, command: Any, params: dict[str, Any]
 ) -> None:
-    with pytest.raises(Refusal, match="nothing was touched"):
+    with pytest.raises(Refusal, match="nothing was changed"):
         command(params, False, False)
     assert kernel.calls == []
 

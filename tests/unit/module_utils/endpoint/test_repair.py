@@ -270,7 +270,7 @@ def test_a_lasting_refusal_tells_what_was_done_and_is_taken_up_again(
         repair(kernel, broken)
     assert_unharmed(kernel, broken)
     assert_a_second_run_finishes(kernel, broken)
-    for word in (INTERFACE, errno.errorcode[number], "run again"):
+    for word in (INTERFACE, errno.errorcode[number], "run the task again"):
         assert word in str(failed.value)
     if not for_good:
         assert "Done before: " in str(failed.value)

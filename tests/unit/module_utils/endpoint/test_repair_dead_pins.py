@@ -84,7 +84,7 @@ def test_a_pin_that_came_to_life_is_left_alone(pins: Pins) -> None:
     outcome = repair(kernel_with(broken), broken)
     assert outcome.verdict is Verdict.CONSISTENT
     assert len(list(pins.folder.iterdir())) == 1
-    assert "no dead pin any more" in outcome.notes[0]
+    assert "no longer a dead pin" in outcome.notes[0]
 
 
 @pytest.mark.parametrize("vanishing", [False, True])
