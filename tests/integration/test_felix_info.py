@@ -162,7 +162,9 @@ def test_a_felix_whose_port_is_closed_is_told_from_none(node: Node) -> None:
         result = node.look()
     assert len(result["felix"]) == 1
     assert result["felix"][0]["cpu"] is None
-    assert "Felix runs, so it is starting, or healthEnabled is false" in result["health"]["error"]
+    assert (
+        "Felix runs: it is still starting, or healthEnabled is false" in result["health"]["error"]
+    )
 
 
 def test_another_server_at_the_port_is_not_taken_for_felix(node: Node) -> None:
@@ -171,7 +173,7 @@ def test_another_server_at_the_port_is_not_taken_for_felix(node: Node) -> None:
             health = node.look()["health"]
         assert (health["reachable"], health["ready"]) == (True, False)
         assert health["status"] == answer[0]
-        assert f"not Felix's health: {answer[1].strip()!r}" in health["error"]
+        assert f"the answer is not Felix's health: {answer[1].strip()!r}" in health["error"]
 
 
 def test_a_felix_without_detail_is_ready_all_the_same(node: Node) -> None:

@@ -91,7 +91,7 @@ def test_a_pod_that_is_not_here_is_told_per_target(lab: Lab, pod: str) -> None:
         {"host": NODE, "port": 80, "interface": "cali1"},
     )
     assert "there is no interface cali" in gone["error"]
-    assert "it is no pod's" in no_pod["error"]
+    assert "it does not belong to a pod" in no_pod["error"]
 
 
 def test_a_pod_whose_namespace_has_no_file(lab: Lab, pod: str) -> None:
@@ -123,9 +123,12 @@ def test_failing_is_asked_for(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ({"url": "ftp://x"}, "'ftp://x' is no URL"),
+        ({"url": "ftp://x"}, "'ftp://x' is not an HTTP URL"),
         ({"host": "x", "port": 0}, "a port from 1 to 65535"),
-        ({"url": "http://x", "from_pod": "web-0"}, "from_pod is namespace/name"),
+        (
+            {"url": "http://x", "from_pod": "web-0"},
+            "from_pod is 'web-0'; it must be namespace/name",
+        ),
         ({"host": "x"}, "port"),
         ({"url": "http://x", "from_pod": "a/b", "interface": "cali1"}, "mutually exclusive"),
     ],

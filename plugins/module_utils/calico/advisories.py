@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known to go wrong on the way from one Calico release to another. Pure.
+"""Known faults of an upgrade from one Calico release to another. Pure.
 
 The data is in ``advisory_data.py``; ``select`` judges an upgrade path by it.
 """
@@ -18,7 +18,7 @@ from .versions import Release, Releases, releases
 
 
 class AdvisorySeverity(str, Enum):
-    """``refuse``: known to break, the run does not begin. ``warn``: may bite. ``info``: know it."""
+    """``refuse``: known to break, so the run is refused. ``warn``: may break. ``info``: to know."""
 
     REFUSE = "refuse"
     WARN = "warn"
@@ -27,20 +27,20 @@ class AdvisorySeverity(str, Enum):
 
 @dataclass(frozen=True)
 class UpgradePath:
-    """A way to go: one node's, or one asked about. None is what is not known."""
+    """An upgrade path, of a node or of a query. None: not known."""
 
     origin: Release | None
     target: Release | None
     kernel: tuple[int, int] | None = None
     #: vxlan, ipip or none.
     encapsulation: str | None = None
-    #: tc or tcx: how a release that knows TCX attaches, or would attach, there.
+    #: tc or tcx: how a release that knows TCX attaches, or would attach, on this path.
     attach_type: str | None = None
 
 
 @dataclass(frozen=True)
 class Advisory:
-    """One thing known. Every condition that is given must hold; kernel means that or newer."""
+    """A known fault. All given conditions must hold; ``kernel``: this version or newer."""
 
     code: str
     weight: AdvisorySeverity
@@ -63,20 +63,20 @@ class Advisory:
         return f"{self.text}{fixed} {self.advice}{refs}"
 
 
-#: Selected by their code, not by a range: what is said of a release that is no known one.
+#: Not selected by ranges: for a release that is not known.
 UNKNOWN_VERSION = Advisory(
     code="unknown_version",
     weight=AdvisorySeverity.REFUSE,
-    text="{target} is no release of Calico 3.24 to 3.32, so nothing is known of how it attaches.",
+    text="{target} is not a release of Calico 3.24 to 3.32: it is not known how it attaches.",
     advice="Name a release by its tag, such as v3.31.7, also where the image is pinned by digest "
     "(image:tag@digest).",
 )
 UNKNOWN_ORIGIN = Advisory(
     code="unknown_origin",
     weight=AdvisorySeverity.WARN,
-    text="What runs now is no known release of Calico, so what is known of the way from it cannot "
-    "be told.",
-    advice="Look up by hand what its image is (calico-node -v inside the pod).",
+    text="The running version is not a known release of Calico, so advisories about an upgrade "
+    "from it cannot be selected.",
+    advice="Check its version (calico-node -v in the pod).",
 )
 
 
@@ -94,7 +94,7 @@ CODES = frozenset(advisory.code for advisory in (*ADVISORIES, UNKNOWN_VERSION, U
 def select(path: UpgradePath) -> list[Advisory]:
     """The advisories for ``path``, the gravest first.
 
-    What depends on something that is not known is told too, though never as ``refuse``.
+    An advisory that depends on an unknown value is included, but never as ``refuse``.
     """
     if path.target is None or not path.target.known:
         return [unknown_version(str(path.target or "the target"))]
@@ -117,7 +117,7 @@ def gravest_first(advisories: Sequence[Advisory]) -> list[Advisory]:
 
 
 def _doubts(advisory: Advisory, path: UpgradePath) -> list[str] | None:
-    """What would have to be known for it to be certain; None where it does not apply."""
+    """The unknown values that it depends on; None if it does not apply."""
     doubts = []
     for name, holds in _conditions(advisory, path):
         if holds is None:
@@ -128,17 +128,17 @@ def _doubts(advisory: Advisory, path: UpgradePath) -> list[str] | None:
 
 
 def _conditions(advisory: Advisory, path: UpgradePath) -> Iterator[tuple[str, bool | None]]:
-    """Each condition by the name of what it is about, and whether it holds, if that is known."""
+    """Each condition: the name of its value, and whether it holds; None if that is not known."""
     origin, target = path.origin, path.target
     if advisory.origin is not None:
-        yield "the present release", None if origin is None else origin in advisory.origin
+        yield "the running release", None if origin is None else origin in advisory.origin
     if advisory.target is not None:
         yield "the target", None if target is None else target in advisory.target
     if advisory.downgrade:
-        yield "the present release", None if origin is None or target is None else target < origin
+        yield "the running release", None if origin is None or target is None else target < origin
     if advisory.another_minor:
         alike = None if origin is None or target is None else origin.same_minor(target)
-        yield "the present release", None if alike is None else not alike
+        yield "the running release", None if alike is None else not alike
     if advisory.kernel is not None:
         yield "the kernel", None if path.kernel is None else path.kernel >= advisory.kernel
     if advisory.encapsulation is not None:

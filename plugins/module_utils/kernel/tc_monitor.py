@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The changes of filters in a network namespace, told by the kernel as they happen (RTNLGRP_TC)."""
+"""Filter changes in a network namespace, as the kernel multicasts them (RTNLGRP_TC)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _HOOKS = {INGRESS: Hook.INGRESS, EGRESS: Hook.EGRESS}
 class FilterChange(NamedTuple):
     ifindex: int
     hook: Hook
-    #: The netlink port that asked for it; for a process's first socket its process id.
+    #: The netlink port of the request; for a process's first socket its process id.
     port: int
-    #: What was attached; None where something was detached.
+    #: The filter that was attached; None if one was detached.
     added: RawFilter | None
 
 
 class TcWatch:
-    """Collects from its making on; the kernel keeps what is not read yet."""
+    """Collects changes from its creation on; the kernel queues those not read yet."""
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -48,14 +48,14 @@ class TcWatch:
         enlarge_buffer(self._socket)
         self._socket.bind((0, _RTMGRP_TC))
         self._buffer = bytearray(1 << 18)
-        #: Changes were dropped because too many came at once.
+        #: The kernel dropped changes because its queue was full.
         self.overrun = False
 
     def close(self) -> None:
         self._socket.close()
 
     def changes(self, seconds: float) -> Iterator[FilterChange]:
-        """What has happened, and what happens within ``seconds``."""
+        """The changes so far, and those within the next ``seconds``."""
         deadline = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)

@@ -32,7 +32,7 @@ def test_what_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, capabilities: int, missing: str
 ) -> None:
     status_says(monkeypatch, f"Name:\tpython3\nCapPrm:\t{0:016x}\nCapEff:\t{capabilities:016x}\n")
-    with pytest.raises(Refusal, match=f"state=consistent needs {missing}, .*nothing was touched"):
+    with pytest.raises(Refusal, match=f"state=consistent needs {missing}, .*nothing was changed"):
         privilege.require_for_writing("state=consistent")
 
 
