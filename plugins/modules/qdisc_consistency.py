@@ -263,7 +263,7 @@ endpoints:
       outlook_by_behaviour: {add_then_delete: stuck, replace_and_compare: stuck, replace: ok}
       felix_message: >-
         Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
-        ({true 49152 2}) does not equal egress qdisc info ({true 49152 1}) name="cali0123456789a"
+        ({true 49152 1}) does not equal egress qdisc info ({true 49152 2}) name="cali0123456789a"
       findings:
         - code: handle_mismatch
           hook: null

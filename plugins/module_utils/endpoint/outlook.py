@@ -133,11 +133,16 @@ def felix_pass(filters: Attachments, behaviour: Behaviour, hook: Hook) -> tuple[
 def _both_hooks(
     ingress: Attachments, egress: Attachments, behaviour: Behaviour
 ) -> tuple[Attachments, Attachments, str | None]:
-    """One pass of doApplyPolicy over an endpoint: the hooks afterwards, and the first error."""
+    """One pass of doApplyPolicy over an endpoint: the hooks afterwards, and the logged error.
+
+    Felix names the hooks by the policy's direction: its "ingress" is the egress hook of the host's
+    veth. If both hooks fail, it logs the error of that one (254 lines of the real 3.29.1 and 3.29.7
+    agree).
+    """
     after: dict[Hook, Attachments] = {}
     slots: dict[Hook, Slot] = {}
     error: str | None = None
-    for hook, filters in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
+    for hook, filters in ((Hook.EGRESS, egress), (Hook.INGRESS, ingress)):
         try:
             after[hook], slots[hook] = felix_pass(filters, behaviour, hook)
         except FelixError as failed:
@@ -150,8 +155,8 @@ def _both_hooks(
     ):
         i, e = slots[Hook.INGRESS], slots[Hook.EGRESS]
         error = (
-            f"ingress qdisc info ({{true {i.priority} {i.handle}}}) does not equal "
-            f"egress qdisc info ({{true {e.priority} {e.handle}}})"
+            f"ingress qdisc info ({{true {e.priority} {e.handle}}}) does not equal "
+            f"egress qdisc info ({{true {i.priority} {i.handle}}})"
         )
     return after[Hook.INGRESS], after[Hook.EGRESS], error
 

@@ -70,11 +70,12 @@ def compared(ingress: str, egress: str) -> str:
     ("handles", "behaviour", "message"),
     [
         # calico #10143, and its mirror image #10376: add_then_delete swaps the two at each retry.
-        ((2, 1), Behaviour.ADD_THEN_DELETE, compared("49152 1", "49152 2")),
-        ((1, 2), Behaviour.ADD_THEN_DELETE, compared("49152 2", "49152 1")),
+        # Felix's "ingress" is the egress hook of the host's veth.
+        ((2, 1), Behaviour.ADD_THEN_DELETE, compared("49152 2", "49152 1")),
+        ((1, 2), Behaviour.ADD_THEN_DELETE, compared("49152 1", "49152 2")),
         # What the reporter of #10376 saw after going to 3.29.5: frozen as it was.
-        ((2, 1), Behaviour.REPLACE_AND_COMPARE, compared("49152 2", "49152 1")),
-        ((1, 2), Behaviour.REPLACE_AND_COMPARE, compared("49152 1", "49152 2")),
+        ((2, 1), Behaviour.REPLACE_AND_COMPARE, compared("49152 1", "49152 2")),
+        ((1, 2), Behaviour.REPLACE_AND_COMPARE, compared("49152 2", "49152 1")),
     ],
 )
 def test_field_reports(handles: tuple[int, int], behaviour: Behaviour, message: str) -> None:
@@ -150,6 +151,15 @@ def test_what_felix_says_where_it_cannot_attach() -> None:
     taken = endpoint(at(1), (), Qdisc.INGRESS)
     message = f'{FAILED}creating qdisc file exists name="cali0123456789a"'
     assert predict(taken, Behaviour.ADD_THEN_DELETE) == (STUCK, message)
+
+
+def test_if_both_hooks_fail_the_error_of_the_egress_hook_is_logged() -> None:
+    no_priority_left, wrong_protocol = (foreign(32768),), (ours(1, protocol=0x0800),)
+    both = endpoint(no_priority_left, wrong_protocol)
+    assert predict(both, Behaviour.ADD_THEN_DELETE) == (STUCK, ATTACH_FAILED)
+    both = endpoint(wrong_protocol, no_priority_left)
+    message = predict(both, Behaviour.ADD_THEN_DELETE)[1] or ""
+    assert "no space left on device" in message
 
 
 def test_in_another_chain_felix_deletes_its_own_new_filter() -> None:
