@@ -57,11 +57,28 @@ class Behaviour(str, Enum):
 
 
 class Outlook(str, Enum):
-    """The effect of Felix's next passes on an endpoint that no other program changes."""
+    """The effect of Felix's next passes on an endpoint that no other program changes.
+
+    In the order of their severity.
+    """
 
     OK = "ok"
     HEALS = "heals"
+    #: Passes fail and succeed in turn, without end.
+    ALTERNATES = "alternates"
     STUCK = "stuck"
+
+    @property
+    def severity(self) -> int:
+        return _SEVERITY[self]
+
+    @property
+    def lasts(self) -> bool:
+        """Felix never stops failing by itself."""
+        return self in (Outlook.ALTERNATES, Outlook.STUCK)
+
+
+_SEVERITY = {outlook: n for n, outlook in enumerate(Outlook)}
 
 
 class Verdict(str, Enum):
@@ -276,7 +293,7 @@ class Judgement:
     findings: tuple[Finding, ...]
     plan: Plan
     outlook: Outlook
-    #: The line that Felix would log; None unless the outlook is ``stuck``.
+    #: The line that Felix would log; None unless the outlook is ``alternates`` or ``stuck``.
     felix_message: str | None = None
 
     @property

@@ -216,7 +216,7 @@ outlook_by_behaviour:
   sample: {add_then_delete: ok, replace_and_compare: ok, replace: ok}
 felix_message:
   description: The line that Felix would log, without its C(wepID).
-  returned: when the outlook is V(stuck)
+  returned: when the outlook is V(alternates) or V(stuck)
   type: str
 findings:
   description: What was found, before any repair.

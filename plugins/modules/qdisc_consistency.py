@@ -128,14 +128,14 @@ endpoints:
     outlook:
       description: >-
         What Felix's next passes will make of the endpoint in its present state: V(ok), V(heals) (by itself,
-        after an error) or V(stuck) (never).
+        after an error), V(alternates) (passes fail and succeed in turn, without end) or V(stuck) (every pass fails).
       type: str
     outlook_by_behaviour:
       description: The outlook for each way in which Felix re-attaches; see O(calico_version).
       type: dict
     felix_message:
       description: The line that Felix would log, without its C(wepID).
-      returned: when the outlook is V(stuck)
+      returned: when the outlook is V(alternates) or V(stuck)
       type: str
     qdisc:
       description: V(clsact), V(ingress) or V(none).

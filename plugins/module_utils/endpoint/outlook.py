@@ -167,10 +167,11 @@ def felix_message(error: str, interface: str) -> str:
 
 
 def predict(endpoint: Endpoint, behaviour: Behaviour) -> tuple[Outlook, str | None]:
-    """The outlook of ``endpoint``, and the line that Felix logs if it is stuck.
+    """The outlook of ``endpoint``, and the line that Felix logs if it never stops failing.
 
-    ``ok``: every pass succeeds. ``stuck``: from some pass on, every pass fails. ``heals``: else.
-    A pass depends only on slots and ownership, so the passes end in a cycle, which is detected.
+    ``ok``: every pass succeeds. ``heals``: from some pass on, every pass succeeds. ``stuck``: from
+    some pass on, every pass fails. ``alternates``: else. A pass depends only on slots and
+    ownership, so the passes end in a cycle, which is detected.
     """
     if endpoint.qdisc is Qdisc.INGRESS:
         # It is in the place of clsact (bpf_tc_hook_create). From 3.30 on EnsureQdisc removes it and
@@ -199,7 +200,7 @@ def _plain(attachments: Attachments) -> Attachments:
 def _passes(
     ingress: Attachments, egress: Attachments, behaviour: Behaviour
 ) -> tuple[Outlook, str | None]:
-    """The outlook of two plain hooks, and the first error if stuck, for any interface."""
+    """The outlook of two plain hooks, and the first error if it lasts, for any interface."""
     errors: list[str | None] = []
     seen: dict[tuple[Attachments, Attachments], int] = {}
     while (ingress, egress) not in seen:
@@ -210,6 +211,8 @@ def _passes(
             raise AssertionError(f"no cycle after {_MOST_PASSES} passes: {ingress} {egress}")
     if all(error is None for error in errors):
         return Outlook.OK, None
-    if all(error is not None for error in errors[seen[ingress, egress] :]):
-        return Outlook.STUCK, next(error for error in errors if error is not None)
-    return Outlook.HEALS, None
+    cycle = errors[seen[ingress, egress] :]
+    if all(error is None for error in cycle):
+        return Outlook.HEALS, None
+    outlook = Outlook.ALTERNATES if None in cycle else Outlook.STUCK
+    return outlook, next(error for error in errors if error is not None)

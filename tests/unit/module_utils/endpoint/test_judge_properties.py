@@ -149,6 +149,5 @@ def _mends_what_it_says(judged: Judgement, end: Endpoint, policy: Policy) -> Non
 def _helps_felix(judged: Judgement, before: Endpoint, end: Endpoint, policy: Policy) -> None:
     if any(s.action is not Action.UNPIN for s in judged.plan):
         assert predict(end, policy.behaviour)[0] is Outlook.OK
-    order = (Outlook.OK, Outlook.HEALS, Outlook.STUCK)
     for behaviour in policy.also_safe_for:
-        assert order.index(predict(end, behaviour)[0]) <= order.index(predict(before, behaviour)[0])
+        assert predict(end, behaviour)[0].severity <= predict(before, behaviour)[0].severity

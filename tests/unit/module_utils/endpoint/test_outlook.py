@@ -35,6 +35,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
 )
 
 OK, HEALS, STUCK = Outlook.OK, Outlook.HEALS, Outlook.STUCK
+ALTERNATES = Outlook.ALTERNATES
 SUBSETS = list(chain.from_iterable(combinations((1, 2, 3), n) for n in range(4)))
 
 
@@ -54,6 +55,14 @@ def test_all_64_pairs_of_handles() -> None:
         assert (message is None) is (seen is not STUCK)
         counted[seen] += 1
     assert counted == {OK: 22, HEALS: 10, STUCK: 32}
+
+
+def test_what_fails_at_every_second_pass_alternates() -> None:
+    """On the real 3.29.1 that is every second heartbeat, and Felix says why each time."""
+    state = endpoint(listed(foreign(49152, 2), ours(1)), at(1))
+    message = compared("49152 2", "49152 3")
+    assert predict(state, Behaviour.ADD_THEN_DELETE) == (ALTERNATES, message)
+    assert [o.lasts for o in Outlook] == [False, False, True, True]
 
 
 FAILED = "Failed to apply policy to endpoint, leaving it dirty error="
@@ -118,7 +127,10 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
             id="a stranger at 49152",
         ),
         pytest.param(
-            endpoint(listed(foreign(49152), ours(2)), at(2)), "HOO", id="a stranger at handle 1"
+            endpoint(listed(foreign(49152), ours(2)), at(2)), "AOO", id="a stranger at handle 1"
+        ),
+        pytest.param(
+            endpoint(listed(foreign(49152, 2), ours(1)), at(1)), "AOO", id="a stranger at handle 2"
         ),
         pytest.param(endpoint((foreign(49152),), ()), "SSO", id="a stranger first"),
         pytest.param(endpoint((foreign(32768),), ()), "SSS", id="no auto priority left"),
@@ -133,7 +145,7 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
     ],
 )
 def test_states(state: Endpoint, expected: str) -> None:
-    """Each state under the behaviours B, C and D: ok, heals or stuck."""
+    """Each state under the behaviours B, C and D: ok, heals, alternates or stuck."""
     seen = [
         predict(state, behaviour)
         for behaviour in (
