@@ -260,7 +260,8 @@ endpoints:
       qdisc: clsact
       verdict: drifted
       outlook: stuck
-      outlook_by_behaviour: {add_then_delete: stuck, replace_and_compare: stuck, replace: ok}
+      outlook_by_behaviour:
+        {add_without_compare: ok, add_then_delete: stuck, replace_and_compare: stuck, replace: ok}
       felix_message: >-
         Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
         ({true 49152 1}) does not equal egress qdisc info ({true 49152 2}) name="cali0123456789a"

@@ -254,6 +254,14 @@ def _slot_findings(endpoint: Endpoint, behaviour: Behaviour, now: Outlook) -> It
             Severity.NOTICE,
         )
         return
+    if behaviour is Behaviour.ADD_WITHOUT_COMPARE:
+        yield Finding(
+            code,
+            None,
+            f"ingress is at {i}, egress at {e}; Felix 3.28.0 and 3.28.1 do not compare them, but "
+            "3.28.2 to 3.30.7 fail every 10 s, UNTIL REPAIRED",
+        )
+        return
     ahead = {
         Outlook.OK: "Felix's next pass moves them to the same place",
         Outlook.HEALS: "Felix fails once and then heals it",

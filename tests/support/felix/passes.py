@@ -129,10 +129,10 @@ class Felix:
         )
         priority, handle = (
             (0, 0)
-            if self.behaviour is Behaviour.ADD_AT_FREE_PRIORITY
+            if self.behaviour is Behaviour.ADD_WITHOUT_COMPARE
             else _find_filter_priority(listed)
         )
-        adds = self.behaviour in (Behaviour.ADD_AT_FREE_PRIORITY, Behaviour.ADD_THEN_DELETE)
+        adds = self.behaviour in (Behaviour.ADD_WITHOUT_COMPARE, Behaviour.ADD_THEN_DELETE)
         replaces = not adds and priority != 0
         with ExitStack() as stack:
             fd = self._loaded(stack)
@@ -175,7 +175,7 @@ class Felix:
                 ""
                 if self.behaviour
                 in (
-                    Behaviour.ADD_AT_FREE_PRIORITY,
+                    Behaviour.ADD_WITHOUT_COMPARE,
                     Behaviour.ADD_THEN_DELETE,
                     Behaviour.REPLACE_AND_COMPARE,
                 )

@@ -35,9 +35,14 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     u32,
 )
 
-B, C, D = (Policy(behaviour) for behaviour in Behaviour)
+A, B, C, D = (Policy(behaviour) for behaviour in Behaviour)
 AUTO = Policy(
-    Behaviour.ADD_THEN_DELETE, also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+    Behaviour.ADD_THEN_DELETE,
+    also_safe_for=(
+        Behaviour.ADD_WITHOUT_COMPARE,
+        Behaviour.REPLACE_AND_COMPARE,
+        Behaviour.REPLACE,
+    ),
 )
 TC, TCX = (Policy(attach_type=attach_type) for attach_type in AttachType)
 EGRESS_1 = at(1, program=20)
@@ -152,6 +157,14 @@ CASES = (
         D,
         "ok",
         ("handle_mismatch?",),
+    ),
+    Case(
+        "priorities differ, which 3.28.1 does not see and 3.29 does",
+        endpoint((ours(1, 10, 49148),), (ours(1, 20, 49149),)),
+        A,
+        "ok",
+        ("priority_mismatch*",),
+        ("add ingress 49149/1 id 10", "delete ingress 49148/1 id 10"),
     ),
     Case(
         "priorities differ",

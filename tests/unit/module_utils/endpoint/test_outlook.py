@@ -65,6 +65,30 @@ def test_what_fails_at_every_second_pass_alternates() -> None:
     assert [o.lasts for o in Outlook] == [False, False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # Ready on the real 3.28.1, and dirty for good on 3.29.1 and 3.29.7.
+        (endpoint((ours(1, priority=49148),), (ours(1, priority=49149),)), OK),
+        (endpoint(at(1), at(2)), OK),
+        (endpoint((), at(1)), OK),
+        (endpoint((foreign(32768),), at(1)), STUCK),
+        (endpoint((ours(1, priority=32769),), at(1)), STUCK),
+        (endpoint(at(1), (ours(2, chain=5),)), STUCK),
+        (endpoint(at(1), (), Qdisc.INGRESS), STUCK),
+    ],
+)
+def test_3_28_1_never_compares_the_hooks(state: Endpoint, expected: Outlook) -> None:
+    assert predict(state, Behaviour.ADD_WITHOUT_COMPARE)[0] is expected
+
+
+def test_3_28_1_takes_a_lower_priority_at_each_pass() -> None:
+    filters = at(1)
+    for priority in (49151, 49150, 49149):
+        filters, slot = felix_pass(filters, Behaviour.ADD_WITHOUT_COMPARE, Hook.EGRESS)
+        assert ([f.slot for f in filters], slot) == ([slot], (priority, 1))
+
+
 FAILED = "Failed to apply policy to endpoint, leaving it dirty error="
 
 
