@@ -123,6 +123,8 @@ class Code(str, Enum):
 
 class Action(str, Enum):
     ADD = "add"
+    #: Swap the program at exactly one priority and handle, in one message.
+    REPLACE = "replace"
     DELETE = "delete"
     UNPIN = "unpin"
 
@@ -277,7 +279,7 @@ class Step(NamedTuple):
 
     action: Action
     hook: Hook
-    #: The filter to add or delete; None for ``unpin``.
+    #: The filter to add, to put in the place of another one, or to delete; None for ``unpin``.
     filter: Attachment | None
     path: str = ""
 

@@ -171,7 +171,7 @@ endpoints:
       elements: dict
       contains: &steps
         action:
-          description: V(add), V(delete) or V(unpin).
+          description: V(add), V(replace) (swap the program at that priority and handle), V(delete) or V(unpin).
           type: str
         hook:
           description: V(ingress) or V(egress).

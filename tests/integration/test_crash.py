@@ -44,6 +44,10 @@ class Doomed(TcSocket):
         super().add_filter(*args, **options)
         self._survive()
 
+    def replace_filter(self, *args: Any) -> None:
+        super().replace_filter(*args)
+        self._survive()
+
     def delete_filter(self, *args: Any) -> Any:
         gone = super().delete_filter(*args)
         self._survive()

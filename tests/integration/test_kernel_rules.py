@@ -28,12 +28,15 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     ETH_P_ALL,
     Attachment,
     Attachments,
     AttachType,
+    Hook,
     Slot,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.felix import libbpf
@@ -91,6 +94,16 @@ class Kernel:
     def replace(self, new: Attachment) -> None:
         fd = self.programs[new.program_id]
         libbpf.attach(IFACE, "ingress", fd, priority=new.priority, handle=new.handle, replace=True)
+
+    def change(self, new: Attachment) -> None:
+        """As the repair does: never create."""
+        fd = self.programs[new.program_id]
+        with TcSocket() as tc:
+            ifindex = socket.if_nametoindex(IFACE)
+            try:
+                tc.replace_filter(ifindex, Hook.INGRESS, *new.slot, fd, "test")
+            except KernelError as error:
+                raise OSError(error.errno, str(error)) from None
 
     def delete(self, slot: Slot, chain: int) -> None:
         """A cls_bpf filter of whatever protocol, as Felix and the collection do."""
@@ -202,6 +215,10 @@ class Pair:
         on_model = partial(kernel_rules.replace, self.model, new)
         return self._do(f"replace {new}", partial(self.kernel.replace, new), on_model)
 
+    def change(self, new: Attachment) -> int:
+        on_model = partial(kernel_rules.change, self.model, new)
+        return self._do(f"change {new}", partial(self.kernel.change, new), on_model)
+
     def delete(self, slot: Slot, chain: int = 0) -> int:
         on_model = partial(kernel_rules.delete, self.model, slot, chain)
         what = f"delete {slot} in chain {chain}"
@@ -260,7 +277,8 @@ def change(pair: Pair, dice: random.Random) -> None:
     elif roll < 0.45:
         pair.add(new._replace(priority=dice.choice((0, new.priority)), handle=0))
     elif roll < 0.6:
-        pair.replace(new._replace(**some_slot(pair, new, dice)[0]._asdict()))
+        put = pair.change if dice.random() < 0.5 else pair.replace
+        put(new._replace(**some_slot(pair, new, dice)[0]._asdict()))
     elif roll < 0.85:
         pair.delete(*some_slot(pair, new, dice))
     elif roll < 0.92:

@@ -91,6 +91,18 @@ def replace(filters: Attachments, new: Attachment) -> Attachments:
     return tuple(new if f.slot == new.slot and f.chain == 0 else f for f in filters)
 
 
+def change(filters: Attachments, new: Attachment) -> Attachments:
+    """Replace the filter at exactly the slot of ``new`` (NLM_F_REPLACE without NLM_F_CREATE).
+
+    :raises Refused: EINVAL for another kind or protocol at the priority, ENOENT without a filter.
+    """
+    if not admits(filters, new.priority, new.protocol):
+        raise Refused(errno.EINVAL)
+    if find(filters, new.slot) is None:
+        raise Refused(errno.ENOENT)
+    return replace(filters, new)
+
+
 def delete(filters: Attachments, slot: Slot, chain: int = 0) -> Attachments:
     """Delete the cls_bpf filter at exactly ``slot``.
 

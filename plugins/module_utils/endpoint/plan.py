@@ -55,6 +55,8 @@ def apply_step(endpoint: Endpoint, step: Step) -> Endpoint:
     tcx, filters = _split(endpoint.at(step.hook))
     if step.action is Action.ADD:
         filters = kernel_rules.add(filters, step.filter)
+    elif step.action is Action.REPLACE:
+        filters = kernel_rules.change(filters, step.filter)
     else:
         filters = kernel_rules.delete(filters, step.filter.slot, step.filter.chain)
     return endpoint.with_hook(step.hook, tcx + filters)
@@ -183,8 +185,9 @@ def _hook_steps(
 ) -> Iterator[Plan]:
     """The ways to keep only the survivor's program, at ``slot``, without ever a bare hook.
 
-    The program is added at its new place before anything is deleted. If another filter of Calico
-    has that place, a copy of the program is attached at a third place until the filter is deleted.
+    The program is added at its new place before anything is deleted, or replaces the filter of
+    Calico there. If a filter of another protocol has that place, a copy of the program is attached
+    at a third place until the filter is deleted.
     """
     attached = tuple(f for f in filters if f.calico)
     current = kernel_rules.find(filters, slot)
@@ -192,6 +195,10 @@ def _hook_steps(
         yield tuple(_delete(hook, f) for f in attached if f is not current)
         return
     goal = _copy(survivor, slot)
+    if current and current.calico and kernel_rules.admits(filters, slot.priority):
+        others = tuple(_delete(hook, f) for f in attached if f is not current)
+        yield (Step(Action.REPLACE, hook, goal), *others)
+        return
     deletes = tuple(_delete(hook, f) for f in attached)
     if current is None and kernel_rules.admits(filters, slot.priority):
         yield (_add(hook, goal), *deletes)

@@ -22,6 +22,7 @@ from ..errors import DataplaneError, KernelError
 from ..kernel import bpf
 from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import Reader
+from ..kernel.tc_monitor import TcWatch
 from ..model import (
     ETH_P_ALL,
     HOOKS,
@@ -233,7 +234,7 @@ class _Attempt:
                     self._expect(endpoint, step.hook)
                     last = step.hook
                     self._hold(endpoint, step.hook)
-                self._write(step)
+                self._write(endpoint, step)
                 self.done.append(step)
                 endpoint = apply_step(endpoint, step)
                 self._expect(endpoint, step.hook)
@@ -265,9 +266,11 @@ class _Attempt:
     def _read(self, hook: Hook) -> Attachments:
         return self._reader.hook(self._endpoint.ifindex, self._endpoint.qdisc, hook)
 
-    def _write(self, step: Step) -> None:
+    def _write(self, endpoint: Endpoint, step: Step) -> None:
         if step.filter is None:
             self._unpin(step.path)
+        elif step.action is Action.REPLACE:
+            self._replace(endpoint, step.hook, step.filter)
         elif step.action is Action.ADD:
             self._add(step.hook, step.filter)
             self._copies.append((step.hook, step.filter))
@@ -281,6 +284,57 @@ class _Attempt:
         finally:
             os.close(fd)
 
+    def _replace(self, endpoint: Endpoint, hook: Hook, a: Attachment) -> None:
+        """Put ``a`` in the place of the filter at its slot.
+
+        The request cannot name the program that it replaces. Therefore the changes of others are
+        collected from before the last read until the kernel reports this one.
+
+        :raises _MovedOn: another process attached a program there after that read.
+        """
+        with TcWatch() as watch:
+            self._expect(endpoint, hook)
+            self._swap(hook, a)
+            lost = self._last_there(watch, hook, a)
+        if lost is not None:
+            self.done.append(Step(Action.REPLACE, hook, a))
+            self._put_back(hook, lost, self._swap_back)
+
+    def _swap(self, hook: Hook, a: Attachment) -> None:
+        fd = bpf.program_fd(a.program_id)
+        try:
+            self._tc.replace_filter(self._endpoint.ifindex, hook, a.priority, a.handle, fd, a.name)
+        finally:
+            os.close(fd)
+
+    def _swap_back(self, hook: Hook, a: Attachment) -> None:
+        self._swap(hook, a)
+        self.done.append(Step(Action.REPLACE, hook, a))
+
+    def _last_there(self, watch: TcWatch, hook: Hook, a: Attachment) -> Attachment | None:
+        """What others attached at the slot of ``a`` before it; the last counts.
+
+        :raises _MovedOn: the kernel dropped changes, so that is not known.
+        """
+        last = None
+        for change in watch.changes(0):
+            if (change.ifindex, change.hook) != (self._endpoint.ifindex, hook):
+                continue
+            if change.port == self._tc.port:
+                break
+            if change.added is not None:
+                added = self._reader.attachment(change.added)
+                last = added if (added.slot, added.chain) == (a.slot, 0) else last
+        if watch.overrun:
+            self.harmed = True
+            self.done.append(Step(Action.REPLACE, hook, a))
+            raise _MovedOn(
+                f"{hook.value}: {a} replaced a filter, and the kernel dropped reports of changes; "
+                "a program that was attached there in that instant was replaced too. If in doubt, "
+                "restart this node's calico-node pod"
+            )
+        return last
+
     def _delete(self, hook: Hook, a: Attachment) -> None:
         """:raises _MovedOn: the kernel's echo names a program other than that of ``a``."""
         ifindex = self._endpoint.ifindex
@@ -289,27 +343,29 @@ class _Attempt:
             return
         gone = self._reader.attachment(raw)
         if gone.program_id != a.program_id:
-            self._put_back(hook, gone)
+            self._put_back(hook, gone, self._add)
 
-    def _put_back(self, hook: Hook, gone: Attachment) -> None:
-        """Undo a delete that hit a program which was attached there after the last read.
+    def _put_back(
+        self, hook: Hook, gone: Attachment, attach: Callable[[Hook, Attachment], None]
+    ) -> None:
+        """Undo a write that hit a program which was attached there after the last read.
 
         Its last reference is dropped only after an RCU grace period, so it can still be opened.
         """
         try:
             if not (gone.kind == "bpf" and gone.direct_action and gone.protocol == ETH_P_ALL):
                 raise KernelError("attach it as it was", errno.EOPNOTSUPP)
-            self._add(hook, gone)
+            attach(hook, gone)
         except KernelError as error:
             self.harmed = True
             raise _MovedOn(
-                f"{hook.value}: {gone} was attached just before a filter in its place was deleted, "
-                f"was deleted instead, and could not be put back ({error}); the former program "
+                f"{hook.value}: {gone} was attached just before a filter in its place was removed, "
+                f"was removed instead, and could not be put back ({error}); the former program "
                 "still enforces. It must be attached again; for a program of Felix, restart this "
                 "node's calico-node pod"
             ) from error
         raise _MovedOn(
-            f"{hook.value}: {gone} replaced a filter that was being deleted; it was put back"
+            f"{hook.value}: {gone} replaced a filter that was being removed; it was put back"
         )
 
     def _unpin(self, path: str) -> None:

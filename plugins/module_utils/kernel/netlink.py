@@ -222,16 +222,37 @@ class TcSocket:
             priority holds another kind or protocol), EPERM.
         """
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
+        verb = "replace" if replace else "add"
+        operation = f"{verb} filter at {hook.value} pref {priority} handle {handle}"
+        body = self._attach_body(ifindex, hook, priority, handle, program_fd, name)
+        self._write(operation, RTM_NEWTFILTER, flags, body)
+
+    def replace_filter(
+        self, ifindex: int, hook: Hook, priority: int, handle: int, program_fd: int, name: str
+    ) -> None:
+        """Replace the filter at exactly (priority, handle) in one message; never create one.
+
+        Attached as by ``add_filter``. The kernel swaps the two atomically: a packet meets the old
+        or the new program (net/sched/cls_bpf.c, cls_bpf_change).
+
+        :raises KernelError: ENOENT (no such filter), ENODEV (no such interface), EINVAL (the
+            priority holds another kind or protocol), EPERM.
+        """
+        operation = f"replace filter at {hook.value} pref {priority} handle {handle}"
+        body = self._attach_body(ifindex, hook, priority, handle, program_fd, name)
+        self._write(operation, RTM_NEWTFILTER, NLM_F_REPLACE, body)
+
+    @staticmethod
+    def _attach_body(
+        ifindex: int, hook: Hook, priority: int, handle: int, program_fd: int, name: str
+    ) -> bytes:
         options = (
             _attribute(_TCA_BPF_FD, struct.pack("=I", program_fd))
             + _attribute(_TCA_BPF_NAME, name.encode() + b"\0")
             + _attribute(_TCA_BPF_FLAGS, struct.pack("=I", _TCA_BPF_FLAG_ACT_DIRECT))
         )
         body = _filter_body(ifindex, hook, priority, handle, 0x0003)
-        body += _attribute(_TCA_KIND, b"bpf\0") + _attribute(_TCA_OPTIONS, options)
-        verb = "replace" if replace else "add"
-        operation = f"{verb} filter at {hook.value} pref {priority} handle {handle}"
-        self._write(operation, RTM_NEWTFILTER, flags, body)
+        return body + _attribute(_TCA_KIND, b"bpf\0") + _attribute(_TCA_OPTIONS, options)
 
     def delete_filter(
         self, ifindex: int, hook: Hook, priority: int, handle: int, chain: int = 0

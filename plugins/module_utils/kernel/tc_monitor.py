@@ -51,6 +51,12 @@ class TcWatch:
         #: The kernel dropped changes because its queue was full.
         self.overrun = False
 
+    def __enter__(self) -> TcWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._socket.close()
 

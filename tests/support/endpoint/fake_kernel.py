@@ -13,16 +13,23 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import kernel_rules
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import (
+    kernel_rules,
+    repair,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import (
     RawFilter,
     TcSocket,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.tc_monitor import (
+    FilterChange,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Attachment,
@@ -66,6 +73,11 @@ class Kernel(TcSocket):
     #: Writes, ours and others', that took the last enforcing program of Calico's from a hook.
     gaps: list[str] = field(default_factory=list)
     programs: dict[int, Program] = field(default_factory=dict)
+    #: Every change of a filter, as the kernel multicasts it.
+    changes: list[FilterChange] = field(default_factory=list)
+    #: The kernel drops the changes that a watch is to get.
+    drops_changes: bool = False
+    port: int = 1
     _opened: dict[int, int] = field(default_factory=dict)
     _clock: Iterator[int] = field(default_factory=lambda: count(1000))
 
@@ -94,6 +106,14 @@ class Kernel(TcSocket):
         present = endpoint.at(hook)
         tcx = tuple(a for a in present if a.attach_type is AttachType.TCX)
         now = tcx + change(present[len(tcx) :])
+        port = self.port if writer == "we" else self.port + 1
+        gone = [(a, None) for a in present if a not in now]
+        new = [(a, _raw(a)) for a in now if a not in present]
+        self.changes += [
+            FilterChange(endpoint.ifindex, hook, port, raw)
+            for a, raw in (*new, *gone)
+            if raw or (a.slot, a.chain) not in [(n.slot, n.chain) for n, _raw_new in new]
+        ]
         if _enforced(present) and not _enforced(now):
             self.gaps.append(f"{writer} at {hook.value}")
         self.endpoints[interface] = (
@@ -151,6 +171,15 @@ class Kernel(TcSocket):
         new = new._replace(loaded_at=self.programs[program].loaded_at)
         self._written(f"add {hook.value} {priority}/{handle}", ifindex, hook, lambda f: put(f, new))
 
+    def replace_filter(
+        self, ifindex: int, hook: Hook, priority: int, handle: int, program_fd: int, name: str
+    ) -> None:
+        program = self._opened[program_fd]
+        new = build.ours(handle, program, priority, name=name, calico="cali" in name)
+        new = new._replace(loaded_at=self.programs[program].loaded_at)
+        call = f"replace {hook.value} {priority}/{handle}"
+        self._written(call, ifindex, hook, lambda f: kernel_rules.change(f, new))
+
     def delete_filter(
         self, ifindex: int, hook: Hook, priority: int, handle: int, chain: int = 0
     ) -> RawFilter | None:
@@ -190,6 +219,7 @@ class Kernel(TcSocket):
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("program_fd", "program_info_by_id", "tcx_programs"):
             monkeypatch.setattr(bpf, name, getattr(self, name))
+        monkeypatch.setattr(repair, "TcWatch", partial(Watch, self))
 
     def program_fd(self, program_id: int) -> int:
         self._called(f"open program {program_id}")
@@ -230,6 +260,27 @@ def _raw(a: Attachment) -> RawFilter:
         a.priority, a.protocol, a.handle, a.kind, a.chain, a.program_id, a.name, a.tag,
         a.direct_action,
     )  # fmt: skip
+
+
+class Watch:
+    """Stands for a TcWatch."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._first = len(kernel.changes)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def overrun(self) -> bool:
+        return self._kernel.drops_changes
+
+    def changes(self, _seconds: float) -> list[FilterChange]:
+        return [] if self._kernel.drops_changes else self._kernel.changes[self._first :]
 
 
 class Felix:

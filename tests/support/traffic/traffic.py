@@ -239,7 +239,7 @@ DRIFTS = {
     "priorities 49151 and 49152": Drift((Place(49151),), (_ONE,), 2),
     "priorities 49152 and 49151": Drift((_ONE,), (Place(49151),), 2),
     # Felix killed between its add and its delete.
-    "duplicate": Drift((_TWO, Place(program="older")), (_ONE,), 3),
+    "duplicate": Drift((_TWO, Place(program="older")), (_ONE,), 2),
     "same program twice": Drift((_TWO, _ONE), (_ONE,), 1),
     "stale program at the head": Drift((Place(handle=2, program="older"), _ONE), (_ONE,), 1),
     "stale program at a lower priority": Drift((Place(10, program="older"), _ONE), (_ONE,), 1),
@@ -257,7 +257,7 @@ DRIFTS = {
     # From here on the hook enforces nothing until its first write.
     "wrong protocol": Drift((Place(protocol="arp"),), (_ONE,), 4, enforced=False),
     "wrong chain": Drift((Place(chain=5),), (_ONE,), 2, enforced=False),
-    "not direct-action": Drift((_ONE._replace(direct_action=False),), (_ONE,), 4, enforced=False),
+    "not direct-action": Drift((_ONE._replace(direct_action=False),), (_ONE,), 1, enforced=False),
 }
 
 

@@ -34,6 +34,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     at,
     endpoint,
     foreign,
+    ours,
     tcx,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
@@ -199,7 +200,8 @@ def test_what_breaks_again_after_its_repair_is_not_called_repaired(kernel: Kerne
 
 def test_a_refusal_stops_and_tells_what_was_done_until_then(kernel: Kernel) -> None:
     """What was written at the refused endpoint itself is told as well."""
-    kernel.put(named("cali1", 1, endpoint(at(1), at(1, 2, program=20))))
+    needs_four = endpoint(at(1), (ours(1, 20, protocol=0x0800),))
+    kernel.put(named("cali1", 1, needs_four))
     kernel.refuse = {3: errno.EPERM}
     seen = run(kernel, AuditMode.REPAIR)
     assert "EPERM" in str(seen.error)

@@ -262,11 +262,7 @@ CASES = (
         B,
         "heals",
         ("duplicate_program egress*", "handle_mismatch*"),
-        (
-            "add ingress 49152/2 id 10",
-            "delete ingress 49152/1 id 10",
-            "delete egress 49152/1 id 20",
-        ),
+        ("replace egress 49152/1 id 21", "delete egress 49152/2 id 21"),
     ),
     Case(
         "an older program before",
@@ -308,17 +304,12 @@ CASES = (
         ("legacy_program egress",),
     ),
     Case(
-        "no verdict: by way of another handle",
+        "no verdict: replaced in place",
         endpoint(at(1), (ours(1, 20, direct_action=False),)),
         B,
         "ok",
         ("not_direct_action egress*",),
-        (
-            "add egress 49152/2 id 20",
-            "delete egress 49152/1 id 20",
-            "add egress 49152/1 id 20",
-            "delete egress 49152/2 id 20",
-        ),
+        ("replace egress 49152/1 id 20",),
     ),
     Case(
         "TCX before filters",

@@ -95,6 +95,21 @@ def test_a_replace_swaps_where_the_filter_stands() -> None:
         kernel_rules.replace((u32(49152, 1),), ours(1))
 
 
+def test_a_change_needs_a_filter_to_replace() -> None:
+    filters = listed(ours(1, 10), ours(2, 11))
+    assert kernel_rules.change(filters, ours(1, 12)) == (ours(2, 11), ours(1, 12))
+    for present, new, number in (
+        (filters, ours(3, 12), errno.ENOENT),
+        (filters, ours(1, 12, 100), errno.ENOENT),
+        ((ours(1, chain=5),), ours(1, 12), errno.ENOENT),
+        ((u32(49152, 1),), ours(1), errno.EINVAL),
+        ((ours(1, protocol=0x0800),), ours(1), errno.EINVAL),
+    ):
+        with pytest.raises(kernel_rules.Refused) as refused:
+            kernel_rules.change(present, new)
+        assert refused.value.errno == number
+
+
 def test_a_delete_takes_one_filter_of_one_chain() -> None:
     filters = (ours(2), ours(1), ours(1, chain=5))
     assert kernel_rules.delete(filters, Slot(49152, 1)) == (ours(2), ours(1, chain=5))

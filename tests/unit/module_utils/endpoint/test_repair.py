@@ -30,6 +30,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repa
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Action,
     Attachments,
     Behaviour,
     Code,
@@ -43,11 +44,13 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     INTERFACE,
     endpoint,
+    foreign,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import (
     Felix,
     Kernel,
     Killed,
+    Program,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.repairs import (
     BROKEN,
@@ -235,6 +238,84 @@ def test_a_program_that_cannot_be_put_back_is_told() -> None:
     assert [a.program_id for a in kernel.at(Hook.EGRESS)] == [20]
     assert outcome.verdict is Verdict.CONTENDED
     assert any(f"id {newer[0]} " in note and "restart" in note for note in outcome.notes)
+
+
+# --- the wrong filter is replaced -----------------------------------------------------------------
+
+IN_PLACE = BROKEN["not direct-action"]
+
+
+@pytest.mark.parametrize("call", ["open program 20", "replace egress 49152/1"])
+def test_a_program_that_a_replace_hit_by_chance_is_put_back(call: str) -> None:
+    """Felix replaces at the same handle between our last look and our replace."""
+    kernel = kernel_with(IN_PLACE)
+    newer: list[int] = []
+
+    def before(number: int) -> None:
+        if kernel.calls[number] == call and not newer:
+            newer.append(felix_replaces_at(kernel, Hook.EGRESS, Slot(49152, 1)))
+
+    kernel.before_call = before
+    outcome = repair(kernel, IN_PLACE)
+    assert [a.program_id for a in kernel.at(Hook.EGRESS)] == newer
+    assert kernel.gaps == []
+    assert outcome.verdict is Verdict.REPAIRED
+    assert any("put back" in note for note in outcome.notes)
+
+
+def test_a_foreign_filter_that_a_replace_hit_by_chance_is_put_back() -> None:
+    kernel = kernel_with(IN_PLACE)
+    stranger = foreign(49152, 1)
+
+    def before(number: int) -> None:
+        if kernel.calls[number] == "replace egress 49152/1" and stranger not in kernel.at(
+            Hook.EGRESS
+        ):
+            kernel.programs[stranger.program_id] = Program("cil_from_contai", 0)
+            kernel.write("Felix", Hook.EGRESS, lambda _filters: (stranger,))
+            kernel.before_call = lambda number: None
+
+    kernel.before_call = before
+    outcome = repair(kernel, IN_PLACE)
+    assert kernel.at(Hook.EGRESS) == (stranger,)
+    assert any("put back" in note for note in outcome.notes)
+
+
+@pytest.mark.parametrize("how", ["it is gone", "changes are dropped"])
+def test_a_program_that_is_replaced_for_good_is_reported(how: str) -> None:
+    kernel = kernel_with(IN_PLACE)
+    kernel.drops_changes = how == "changes are dropped"
+    newer: list[int] = []
+
+    def before(number: int) -> None:
+        if kernel.calls[number] == "replace egress 49152/1" and not newer:
+            newer.append(felix_replaces_at(kernel, Hook.EGRESS, Slot(49152, 1)))
+        elif newer and how == "it is gone":
+            kernel.programs.pop(newer[0], None)
+
+    kernel.before_call = before
+    outcome = repair(kernel, IN_PLACE)
+    assert [a.program_id for a in kernel.at(Hook.EGRESS)] == [20]
+    assert outcome.verdict is Verdict.CONTENDED
+    assert any("restart" in note for note in outcome.notes)
+    assert [s.action for s in outcome.done] == [Action.REPLACE]
+
+
+def test_a_filter_that_goes_before_its_replacement_is_planned_again() -> None:
+    """The replace never creates a filter."""
+    kernel = kernel_with(IN_PLACE)
+    felix = Felix(kernel, Behaviour.ADD_THEN_DELETE)
+
+    def before(number: int) -> None:
+        if kernel.calls[number] == "replace egress 49152/1" and not felix.attached:
+            felix.reattach()
+
+    kernel.before_call = before
+    outcome = repair(kernel, IN_PLACE)
+    assert_unharmed(kernel, IN_PLACE)
+    assert_felix_won_or_it_is_said(kernel, felix, outcome)
+    assert outcome.done == ()
+    assert "ENOENT" in outcome.notes[0]
 
 
 # --- the kernel refuses ---------------------------------------------------------------------------
