@@ -14,12 +14,23 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import predict
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Outlook, Policy
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Behaviour,
+    Outlook,
+    Policy,
+    Verdict,
+)
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
+    AUTO,
     DRIFTS,
     HOOKS,
+    Drift,
+    Place,
     Stage,
     Stream,
     streams,
@@ -77,17 +88,51 @@ def _assert_denied(stage: Stage, hook: str, stream: Stream) -> None:
     assert stream.received == 0, hook
 
 
-@pytest.mark.parametrize("kind", DRIFTS)
+#: It deletes in chain 0 what it lists in another one, so it fails as long as chain 0 holds a copy.
+#: Nothing but a copy there repairs the endpoint.
+_CHAINLESS = Behaviour.ADD_WITHOUT_COMPARE
+
+
+def _severities(stage: Stage, policy: Policy) -> dict[Behaviour, int]:
+    """How grave the outlook is for each behaviour that counts."""
+    with entered(stage.lab.netns), TcSocket() as tc:
+        (found,) = Reader(tc).read([stage.interface]).endpoints
+    behaviours = (policy.behaviour, *policy.also_safe_for)
+    return {behaviour: predict(found, behaviour)[0].severity for behaviour in behaviours}
+
+
+_BLIND = Place(direct_action=False)
+#: Symmetric drift, through which a plan that finishes one hook first would pass a mismatch.
+_SYMMETRIC = {
+    "not direct-action at both, handle 1": Drift((_BLIND,), (_BLIND,), 2, enforced=False),
+    "not direct-action at both, handle 2": Drift(
+        (_BLIND._replace(handle=2),), (_BLIND._replace(handle=2),), 2, enforced=False
+    ),
+    "not direct-action, foreign at handle 9": Drift(
+        (_BLIND, Place(handle=9, program="foreign")), (Place(),), 1, enforced=False
+    ),
+}
+_KILLED = {**DRIFTS, **_SYMMETRIC}
+
+
+@pytest.mark.parametrize("kind", _KILLED)
 def test_killed_after_each_write(kind: str, lab: Lab) -> None:
-    """By SIGKILL; hooks that hold a filter drop from the first write on, if not before."""
-    drift = DRIFTS[kind]
+    """By SIGKILL; hooks that hold a filter drop from the first write on, if not before.
+
+    And Felix is no worse off: no outlook is graver than it was.
+    """
+    drift = _KILLED[kind]
     stage = Stage(lab, _INTERFACE, "deny")
     hooks = [hook for hook in HOOKS if drift.at(hook)]
     with streams(lab, _INTERFACE) as flows:
         for writes in range(1, drift.writes + 1):
             stage.set_out(drift)
+            before = _severities(stage, drift.policy)
             _killed_after(stage, drift.policy, writes)
-            for hook in hooks:
+            now = _severities(stage, drift.policy)
+            worse = [b for b, severity in now.items() if severity > before[b]]
+            assert worse == ([_CHAINLESS] if kind == "wrong chain" and writes == 1 else []), writes
+            for hook in hooks if writes == drift.writes or not _blind(drift) else ():
                 _assert_denied(stage, hook, flows[hook])
             _assert_finished(stage, drift.policy, hooks)
             for hook in hooks:
@@ -105,6 +150,25 @@ def _assert_finished(stage: Stage, policy: Policy, hooks: list[str]) -> None:
         ours[hook] = [f for f in found if f.name.startswith("cali_tc_preambl")]
         assert [f.program_id for f in ours[hook]] == [stage.program_ids[hook]["newer"]]
     assert len({f.slot for filters in ours.values() for f in filters}) == 1
+
+
+def _blind(drift: Drift) -> bool:
+    """Neither hook enforces anything yet: each does once its own write is made."""
+    return not any(place.direct_action for hook in HOOKS for place in drift.at(hook))
+
+
+@pytest.mark.parametrize("policy", [AUTO, Policy(Behaviour.ADD_THEN_DELETE)])
+def test_what_no_kill_would_leave_repairable_is_not_touched(policy: Policy, lab: Lab) -> None:
+    """Two of Calico's programs around a stranger: after one delete and a pass of Felix, the hooks
+    would be on different sides of it for good."""
+    around = (Place(49150), Place(49151, program="foreign"), Place(49152, program="older"))
+    stage = Stage(lab, _INTERFACE, "deny")
+    stage.set_out(Drift(around, around, 0))
+    before = [lab.filters(_INTERFACE, hook) for hook in HOOKS]
+    outcome = stage.repair(policy)
+    assert (outcome.done, outcome.verdict) == ((), Verdict.DRIFTED)
+    assert all("NOT REPAIRED" in f.message for f in outcome.found.findings)
+    assert [lab.filters(_INTERFACE, hook) for hook in HOOKS] == before
 
 
 def test_the_kill_is_real(lab: Lab) -> None:

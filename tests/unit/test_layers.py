@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str]] = {
 PURE = (
     "errors.py", "model.py", "calico/*.py", "report/*.py",
     "endpoint/kernel_rules.py", "endpoint/outlook.py", "endpoint/findings.py", "endpoint/plan.py",
+    "endpoint/plan_search.py",
     "endpoint/judge.py",
     "felix/log.py", "felix/health.py", "felix/metrics.py", "felix/churn.py",
     "rollout/cluster.py", "rollout/preflight.py", "rollout/permissions.py",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace as with_changes
 
-from ..model import Endpoint, Judgement, Policy
+from ..model import HOOKS, AttachType, Endpoint, Judgement, Policy, Severity
 from .findings import assess
 from .plan import plan
 
@@ -21,12 +21,34 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
     seen = assess(endpoint, policy)
     if not seen.drifted:
         return seen
-    steps, end = plan(endpoint, policy, seen)
-    if not steps:
-        return seen
-    remaining = {(f.code, f.hook) for f in assess(end, policy).findings}
-    marked = tuple(
-        f if (f.code, f.hook) in remaining else with_changes(f, repairable=True)
-        for f in seen.findings
+    steps, end, unsafe = plan(endpoint, policy)
+    findings = seen.findings
+    if steps:
+        remaining = {(f.code, f.hook) for f in assess(end, policy).findings}
+        findings = tuple(
+            f if (f.code, f.hook) in remaining else with_changes(f, repairable=True)
+            for f in findings
+        )
+    if unsafe:
+        findings = tuple(
+            f
+            if f.repairable or f.severity is not Severity.DRIFT
+            else with_changes(f, message=f"{f.message}. {_not_repaired(endpoint)}")
+            for f in findings
+        )
+    return Judgement(findings, steps, seen.outlook, seen.felix_message)
+
+
+def _not_repaired(endpoint: Endpoint) -> str:
+    foreign = [
+        a
+        for hook in HOOKS
+        for a in endpoint.at(hook)
+        if a.attach_type is AttachType.TC and not a.calico and a.runs
+    ]
+    in_the_way = f" ({foreign[0]})" if foreign else ""
+    return (
+        "NOT REPAIRED: after an interrupted repair, Felix could leave the two hooks on different "
+        f"sides of a foreign filter{in_the_way}, and no later repair could align them. Ask the "
+        "owner of that filter to move it below or above Calico's programs, then repair again"
     )
-    return Judgement(marked, steps, seen.outlook, seen.felix_message)

@@ -187,6 +187,7 @@ def predict(endpoint: Endpoint, behaviour: Behaviour) -> tuple[Outlook, str | No
     return verdict, felix_message(error.replace(_INTERFACE, endpoint.interface), endpoint.interface)
 
 
+@lru_cache(maxsize=4096)
 def _plain(attachments: Attachments) -> Attachments:
     """The filters without the fields that Felix's passes ignore."""
     return tuple(
@@ -198,7 +199,7 @@ def _plain(attachments: Attachments) -> Attachments:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 14)
 def _passes(
     ingress: Attachments, egress: Attachments, behaviour: Behaviour
 ) -> tuple[Outlook, str | None]:

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import survivor
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Attachments,
     AttachType,
     Behaviour,
     Code,
@@ -49,6 +50,14 @@ EGRESS_1 = at(1, program=20)
 LEGACY = "calico_from_wor:[20]"
 PIN = DeadPin(Hook.EGRESS, "/pins/egress")
 EMPTY = EmptyProgArray(Hook.INGRESS, 10, 3, "cali_jump3")
+
+
+def around_a_stranger(before: int, behind: int) -> Attachments:
+    return listed(
+        ours(1, before, 49150, loaded_at=before),
+        foreign(49151),
+        ours(1, behind, 49152, loaded_at=behind),
+    )
 
 
 @dataclass(frozen=True)
@@ -197,8 +206,8 @@ CASES = (
         ("priority_taken ingress",),
         (
             "add ingress 49151/1 id 10",
-            "delete ingress 49152/1 id 10",
             "add egress 49151/1 id 20",
+            "delete ingress 49152/1 id 10",
             "delete egress 49152/1 id 20",
         ),
     ),
@@ -310,6 +319,40 @@ CASES = (
         "ok",
         ("not_direct_action egress*",),
         ("replace egress 49152/1 id 20",),
+    ),
+    Case(
+        "no verdict at both hooks: no outlook in between is worse",
+        endpoint((ours(2, 10, direct_action=False),), (ours(2, 20, direct_action=False),)),
+        AUTO,
+        "ok",
+        ("not_direct_action ingress*", "not_direct_action egress*"),
+        ("replace ingress 49152/2 id 10", "replace egress 49152/2 id 20"),
+    ),
+    Case(
+        "no verdict, and a stranger at our priority",
+        endpoint(listed(foreign(49152, 9), ours(1, 10, direct_action=False)), at(1, program=20)),
+        AUTO,
+        "ok",
+        ("foreign_filter_first ingress*?", "not_direct_action ingress*", "priority_taken ingress?"),
+        ("replace ingress 49152/1 id 10",),
+    ),
+    Case(
+        "two around a stranger, the newer one before it: no kill would be safe",
+        endpoint(around_a_stranger(11, 10), around_a_stranger(21, 20)),
+        B,
+        "ok",
+        ("duplicate_program ingress", "duplicate_program egress"),
+    ),
+    Case(
+        "two around a stranger, the newer one behind it",
+        endpoint(around_a_stranger(10, 11), around_a_stranger(20, 21)),
+        AUTO,
+        "ok",
+        (
+            "stale_program ingress*",
+            "stale_program egress*",
+        ),
+        ("delete ingress 49150/1 id 10", "delete egress 49150/1 id 20"),
     ),
     Case(
         "TCX before filters",
@@ -461,6 +504,14 @@ def test_a_hook_that_another_attach_type_holds_is_not_called_bare() -> None:
     missing = next(f for f in findings if f.code is Code.MISSING_PROGRAM)
     assert "NO POLICY" not in missing.message
     assert "another attach type enforces" in missing.message
+
+
+def test_why_nothing_is_repaired_that_no_kill_would_leave_repairable() -> None:
+    state = endpoint(around_a_stranger(11, 10), around_a_stranger(21, 20))
+    for finding in judge(state, B).findings:
+        assert "NOT REPAIRED: after an interrupted repair, Felix could leave" in finding.message
+        assert "(cil_from_contai:[90] id 90 at pref 49151 handle 1" in finding.message
+        assert finding.message.endswith("then repair again")
 
 
 def test_an_unknown_era_is_asked_for_where_it_matters() -> None:

@@ -6,17 +6,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import judge
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import (
+    judge,
+    plan_search,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import (
     attach_type_of,
     survivor,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import predict
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_step
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.outlook import (
+    FelixError,
+    felix_pass,
+    predict,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import (
+    apply_plan,
+    apply_step,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan_search import plain
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Action,
     Attachments,
@@ -46,6 +58,9 @@ every_state = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+#: Each of these judges some hundred states.
+few_states = settings(every_state, max_examples=300)
+AUTO = Policy(Behaviour.ADD_THEN_DELETE, also_safe_for=tuple(Behaviour))
 policies = st.builds(
     Policy,
     behaviour=st.sampled_from(Behaviour),
@@ -104,6 +119,60 @@ def test_every_judgement(state: Endpoint, policy: Policy) -> None:
     _only_programs_that_ran_there(state, end)
     _mends_what_it_says(judged, end, policy)
     _helps_felix(judged, state, end, policy)
+
+
+@few_states
+@given(endpoints(), policies)
+@example(endpoint((ours(2, direct_action=False),), (ours(2, 20, direct_action=False),)), AUTO)
+@example(endpoint(at(1, 2), at(1, 2, program=20)), AUTO)
+def test_a_repair_that_is_killed(state: Endpoint, policy: Policy) -> None:
+    """After any step no outlook is worse; and after some passes of Felix, a second run finishes.
+
+    Where no plan achieves the former, the least harmful one is taken. Where none achieves the
+    latter, nothing is moved. Before the first step it is Felix alone that makes the state.
+    """
+    moves = tuple(s for s in judge.judge(state, policy).plan if s.action is not Action.UNPIN)
+    killed = tuple(states_after_each_step(state, moves))
+    if moves and _harmless_plan_exists(state, policy):
+        for now, behaviour in product(killed, Behaviour):
+            assert predict(now, behaviour)[0].severity <= predict(state, behaviour)[0].severity
+    later = {
+        plain(s)
+        for now, behaviour in product(killed, Behaviour)
+        if behaviour is not Behaviour.ADD_WITHOUT_COMPARE or _has_priorities_left(now)
+        for s in after_passes(now, behaviour)
+    }
+    for found in later:
+        end = apply_plan(found, judge.judge(found, policy).plan)
+        assert predict(end, policy.behaviour)[0] is Outlook.OK, found
+
+
+def _has_priorities_left(state: Endpoint) -> bool:
+    """For a Felix that counts down to 32768, and is stuck there."""
+    used = [a.priority for hook in Hook for a in state.at(hook) if a.priority >= 32768]
+    return min(used, default=49152) > 32768 + 8
+
+
+def _harmless_plan_exists(state: Endpoint, policy: Policy) -> bool:
+    options = plan_search._options(plain(state), policy)
+    return any(not any(option.harm) for option in options)
+
+
+def after_passes(state: Endpoint, behaviour: Behaviour) -> Iterator[Endpoint]:
+    """After 0 to 3 passes, each of which attaches a program of its own at each hook."""
+    yield state
+    for number in range(3):
+        for hook in Hook:
+            tcx = tuple(a for a in state.at(hook) if a.attach_type is AttachType.TCX)
+            filters = state.at(hook)[len(tcx) :]
+            try:
+                now, _slot = felix_pass(filters, behaviour, hook)
+            except FelixError as failed:
+                now = failed.filters
+            new = {f: f._replace(program_id=1000 + number, loaded_at=1000 + number) for f in now}
+            now = tuple(f if f in filters else new[f] for f in now)
+            state = state.with_hook(hook, tcx + now)
+        yield state
 
 
 def _no_finding_no_fault(judged: Judgement, state: Endpoint, policy: Policy) -> None:
