@@ -17,6 +17,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audi
     AuditOptions,
     audit,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import (
     RawFilter,
@@ -30,9 +31,16 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Qdisc,
     Verdict,
 )
-from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import at, endpoint
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
+    at,
+    endpoint,
+    foreign,
+    listed,
+    ours,
+)
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
 
+AUTO = Policy(also_safe_for=tuple(Behaviour))
 #: Ten times the work may take this many times as long: a quadratic part takes a hundred times.
 MOST = 25
 
@@ -101,3 +109,32 @@ def test_a_repair_does_not_list_all_links_for_each_endpoint(kernel: Kernel) -> N
         assert all(o.done for o in outcomes)
         listed[count] = kernel.calls.count("links") + kernel.calls.count("qdiscs")
     assert listed[20] == listed[2]
+
+
+AROUND = listed(ours(1, 11, 49150, loaded_at=9), foreign(49151), ours())
+#: Drift of several shapes, one of which no plan repairs.
+SHAPES = (
+    endpoint(at(1), at(2, program=20)),
+    endpoint(at(1), at(1, 2, program=20)),
+    endpoint(at(1), (ours(1, 20, protocol=0x0800),)),
+    endpoint(AROUND, AROUND),
+)
+
+
+def judge_drifted(count: int) -> None:
+    for n in range(count):
+        shape = SHAPES[n % len(SHAPES)]
+        ingress, egress = (
+            tuple(a._replace(program_id=a.program_id + 100 * n) for a in hook)
+            for hook in (shape.ingress, shape.egress)
+        )
+        judged = judge(replace(shape, interface=f"cali{n}", ingress=ingress, egress=egress), AUTO)
+        assert judged.drifted
+
+
+def test_plans_are_searched_once_for_each_shape() -> None:
+    """The programs of the endpoints do not matter: 5,000 drifted ones take seconds."""
+    judge_drifted(len(SHAPES))
+    few, many = (seconds(partial(judge_drifted, n)) for n in (500, 5000))
+    assert many / few < MOST
+    assert many < 10
