@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors for the person on call. Only a module's main() turns them into ``fail_json``."""
+"""Errors for the person on call. Only module.py and the actions turn them into a failure."""
 
 from __future__ import annotations
 
@@ -43,11 +43,10 @@ class KernelError(DataplaneError):
 
 
 class ProgramRefused(DataplaneError):
-    """The compiler or the kernel's verifier refused a program, as ``log`` says."""
+    """The compiler or the kernel's verifier refused a program, as ``verifier_log`` says."""
 
     def __init__(self, text: str, log: str) -> None:
-        super().__init__(f"{text}; nothing was attached:\n{log}")
-        self.log = log
+        super().__init__(f"{text}; nothing was attached:\n{log}", {"verifier_log": log})
 
 
 class ApiError(DataplaneError):

@@ -8,9 +8,10 @@ No I/O. Whatever crosses from one layer to another is one of these types.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ETH_P_ALL = 0x0003
 #: The first priority that the kernel picks by itself, and so the one Felix's first filter gets
@@ -281,3 +282,12 @@ class Judgement:
 def named_by_calico(name: str) -> bool:
     """The rule by which Felix itself tells its filters from others'."""
     return PREAMBLE in name or LEGACY in name
+
+
+@dataclass(frozen=True)
+class ModuleResult:
+    """What a module returns; with ``failure`` it fails with that text, and with ``values``."""
+
+    values: Mapping[str, Any]
+    failure: str | None = None
+    warnings: tuple[str, ...] = ()

@@ -268,13 +268,8 @@ verifier_log:
   type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
-    DataplaneError,
-    ProgramRefused,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run
 
 
 def main() -> None:
@@ -285,7 +280,8 @@ def main() -> None:
         "required_one_of": [argspec.PROGRAM_SOURCES],
         "required_by": argspec.PROGRAM_REQUIRED_BY,
     }
-    module = AnsibleModule(
+    run(
+        commands.bpf_endpoint,
         argument_spec={
             **argspec.NETNS,
             **argspec.JUDGING,
@@ -305,19 +301,7 @@ def main() -> None:
         required_together=[("namespace", "pod")],
         required_one_of=[("interface", "pod")],
         required_if=[("state", "attached", ("ingress", "egress"), True)],
-        supports_check_mode=True,
     )
-    try:
-        answer = commands.bpf_endpoint(module.params, module.check_mode, module._diff)
-    except ProgramRefused as error:
-        module.fail_json(msg=str(error), verifier_log=error.log)
-    except DataplaneError as error:
-        module.fail_json(msg=str(error))
-    for warning in answer.warnings:
-        module.warn(warning)
-    if answer.failure:
-        module.fail_json(msg=answer.failure, **answer.result)
-    module.exit_json(**answer.result)
 
 
 if __name__ == "__main__":

@@ -203,17 +203,13 @@ verifier_log:
     R0 invalid mem access 'map_value_or_null'
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
-    DataplaneError,
-    ProgramRefused,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run(
+        commands.bpf_tc_program,
         argument_spec={
             **argspec.NETNS,
             **argspec.PROGRAM,
@@ -224,15 +220,7 @@ def main() -> None:
         mutually_exclusive=[argspec.PROGRAM_SOURCES],
         required_if=[("state", "present", argspec.PROGRAM_SOURCES, True)],
         required_by=argspec.PROGRAM_REQUIRED_BY,
-        supports_check_mode=True,
     )
-    try:
-        answer = commands.bpf_tc_program(module.params, module.check_mode, module._diff)
-    except ProgramRefused as error:
-        module.fail_json(msg=str(error), verifier_log=error.log)
-    except DataplaneError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**answer.result)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ attach_type:
   sample: tcx
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.advisories import (
     UpgradePath,
@@ -141,21 +142,11 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.versio
     parse,
     parse_kernel,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run_info
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import serialize
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "from_version": {"type": "str"},
-            "to_version": {"type": "str", "required": True},
-            "kernel": {"type": "str"},
-            "encapsulation": {"type": "str", "choices": ["vxlan", "ipip", "none"]},
-            "attach_type": {"type": "str", "choices": ["tc", "tcx"]},
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
+def calico_advisory_info(given: Mapping[str, Any]) -> Mapping[str, Any]:
     kernel = parse_kernel(given["kernel"] or "")
     path = UpgradePath(
         parse(given["from_version"] or ""),
@@ -165,7 +156,20 @@ def main() -> None:
         given["attach_type"] or attach_type(None, kernel),
     )
     chosen = select(path) if path.target else [unknown_version(given["to_version"])]
-    module.exit_json(changed=False, **serialize.advised(path, chosen))
+    return {"changed": False, **serialize.advised(path, chosen)}
+
+
+def main() -> None:
+    run_info(
+        calico_advisory_info,
+        argument_spec={
+            "from_version": {"type": "str"},
+            "to_version": {"type": "str", "required": True},
+            "kernel": {"type": "str"},
+            "encapsulation": {"type": "str", "choices": ["vxlan", "ipip", "none"]},
+            "attach_type": {"type": "str", "choices": ["tc", "tcx"]},
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -342,15 +342,14 @@ elapsed_ms:
   sample: 61.3
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run_info
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_info(
+        commands.felix_info,
         argument_spec={
             **argspec.NETNS,
             "window": {"type": "float", "default": 0},
@@ -363,13 +362,7 @@ def main() -> None:
             "log_files": {"type": "list", "elements": "str"},
             "pod_uid": {"type": "str"},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = commands.felix_info(module.params)
-    except DataplaneError as error:
-        module.fail_json(msg=str(error), **error.facts)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

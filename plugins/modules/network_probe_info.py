@@ -114,11 +114,9 @@ targets:
        error: "connect to 10.96.0.10 port 53: no answer within 5 s"}
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import probe
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run_info
 
 
 def main() -> None:
@@ -130,7 +128,8 @@ def main() -> None:
         "interface": {"type": "str"},
         "interface_prefix": {"type": "str", "default": "cali"},
     }
-    module = AnsibleModule(
+    run_info(
+        probe.network_probe_info,
         argument_spec={
             **argspec.NETNS,
             "targets": {
@@ -145,13 +144,7 @@ def main() -> None:
             "timeout": {"type": "float", "default": 5},
             "fail_on_error": {"type": "bool", "default": False},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = probe.network_probe_info(module.params)
-    except DataplaneError as error:
-        module.fail_json(msg=str(error), **error.facts)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -322,14 +322,13 @@ elapsed_ms:
   sample: 1004.3
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run(
+        commands.qdisc_consistency,
         argument_spec={
             **argspec.NETNS,
             **argspec.JUDGING,
@@ -339,17 +338,7 @@ def main() -> None:
             "fail_on_drift": {"type": "bool", "default": False},
             "verbose_endpoints": {"type": "bool", "default": False},
         },
-        supports_check_mode=True,
     )
-    try:
-        answer = commands.qdisc_consistency(module.params, module.check_mode, module._diff)
-    except DataplaneError as error:
-        module.fail_json(msg=str(error))
-    for warning in answer.warnings:
-        module.warn(warning)
-    if answer.failure:
-        module.fail_json(msg=answer.failure, **answer.result)
-    module.exit_json(**answer.result)
 
 
 if __name__ == "__main__":

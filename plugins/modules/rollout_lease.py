@@ -15,27 +15,9 @@ description:
   - Takes, renews or gives up a Kubernetes Lease. It runs on the controller and shows what it waits for.
   - A Lease of another's counts as alive when it is renewed while we look, which fails the task; it is
     taken over when it stays as it is for its whole duration, or is twice as old by our own clock.
-  - Nothing renews it between tasks. Give O(duration) longer than the longest task that does not
+  - Nothing renews it between tasks. Give O(lease.duration) longer than the longest task that does not
     renew it, or let the actions that wait renew it by their option C(lease).
 options:
-  name:
-    description: The name of the Lease.
-    type: str
-    default: calico-bpf-rollout
-  namespace:
-    description: The namespace of the Lease.
-    type: str
-    default: kube-system
-  holder:
-    description:
-      - Who holds it, the same in every task of a run and in no other run. It is what others read
-        when they are refused, so say who, from where and since when.
-    type: str
-    required: true
-  duration:
-    description: Seconds that a renewal is good for, at least 3.
-    type: int
-    default: 60
   state:
     description: V(held) takes it, or renews it where it is ours. V(released) gives it up if it is ours.
     type: str
@@ -53,6 +35,7 @@ options:
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup_rollout
+  - dataplane.calico_bpf.lease
   - kubernetes.core.k8s_auth_options
 attributes:
   check_mode:
@@ -75,19 +58,22 @@ author:
 EXAMPLES = r"""
 - name: Begin a rollout
   dataplane.calico_bpf.rollout_lease:
-    holder: "{{ rollout }}"
+    lease:
+      holder: "{{ rollout }}"
   run_once: true
   vars:
     rollout: anna@bastion 2026-11-23T22:00Z 3f2a
 
 - name: Before the next node, stop if somebody else took over
   dataplane.calico_bpf.rollout_lease:
-    holder: "{{ rollout }}"
+    lease:
+      holder: "{{ rollout }}"
     must_hold: true
 
 - name: Let the canary run for ten minutes, and keep the Lease meanwhile
   dataplane.calico_bpf.rollout_lease:
-    holder: "{{ rollout }}"
+    lease:
+      holder: "{{ rollout }}"
     must_hold: true
     keep_for: 600
 

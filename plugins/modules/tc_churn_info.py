@@ -138,28 +138,21 @@ elapsed_ms:
   sample: 12010.4
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run_info
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_info(
+        commands.tc_churn_info,
         argument_spec={
             **argspec.NETNS,
             "window": {"type": "float", "default": 12},
             "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
             "exclude": {"type": "list", "elements": "str", "default": []},
         },
-        supports_check_mode=True,
     )
-    try:
-        result = commands.tc_churn_info(module.params)
-    except DataplaneError as error:
-        module.fail_json(msg=str(error), **error.facts)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

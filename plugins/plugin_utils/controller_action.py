@@ -10,12 +10,17 @@ is shown while they wait.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
+
+from .lease_option import renewing
 
 
 class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -42,6 +47,16 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
         except DataplaneError as error:
             result.update(error.facts, failed=True, msg=str(error))
         return result
+
+    def session(self, options: Mapping[str, Any]) -> Session:
+        """The API that the options name, under the Lease of the option ``lease`` if one is given.
+
+        In check mode none is renewed: nothing took it, and nothing is done under it.
+        """
+        session = Session(connect(options, self.tell), self.tell)
+        if self.check_mode or not options.get("lease"):
+            return session
+        return replace(session, renew_lease=renewing(session, options))
 
     @property
     def check_mode(self) -> bool:

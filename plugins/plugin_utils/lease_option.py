@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option ``lease`` of the actions that wait, and what they do with it."""
+"""The option ``lease`` of the actions that change the cluster or wait, and the session it makes."""
 
 from __future__ import annotations
 
@@ -10,55 +10,50 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import Lease, not_held
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
+    Lease,
+    LeaseOptions,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 
 #: Which Lease, and as whom; the documentation is the fragment ``lease``'s.
-LEASE_SPEC: Mapping[str, Any] = {
-    "name": {"type": "str", "default": "calico-bpf-rollout"},
-    "namespace": {"type": "str", "default": "kube-system"},
-    "holder": {"type": "str", "required": True},
-    "duration": {"type": "int", "default": 60},
+LEASE_OPTION: Mapping[str, Any] = {
+    "lease": {
+        "type": "dict",
+        "options": {
+            "name": {"type": "str", "default": "calico-bpf-rollout"},
+            "namespace": {"type": "str", "default": "kube-system"},
+            "holder": {"type": "str", "required": True},
+            "duration": {"type": "int", "default": 60},
+        },
+    }
 }
-LEASE_OPTION: Mapping[str, Any] = {"lease": {"type": "dict", "options": LEASE_SPEC}}
 
 
-def lease_of(kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None]) -> Lease:
-    """The Lease that options of ``LEASE_SPEC`` name."""
-    return Lease(
-        kube,
-        options["namespace"],
-        options["name"],
-        options["holder"],
-        options["duration"],
-        tell,
-    )
+def lease_of(session: Session, options: Mapping[str, Any]) -> Lease:
+    """The Lease that the option ``lease`` names."""
+    wanted = options["lease"]
+    names = (wanted["namespace"], wanted["name"], wanted["holder"], wanted["duration"])
+    return Lease(session, LeaseOptions(*names))
 
 
-def lasting() -> Callable[[], None]:
+def while_run_lasts() -> Callable[[], None]:
     """What raises DataplaneError once the run has ended, if only by a SIGKILL."""
     run = os.getppid()
 
-    def last() -> None:
+    def check() -> None:
         if os.getppid() != run:
             raise DataplaneError("the run that this task was part of has ended; so does the task")
 
-    return last
+    return check
 
 
-def keeper(
-    kube: Kube, options: Mapping[str, Any], tell: Callable[[str], None], check_mode: bool
-) -> Callable[[], object]:
-    """What keeps the Lease of the option ``lease``, if one is given, as long as the run lasts.
+def renewing(session: Session, options: Mapping[str, Any]) -> Callable[[], None]:
+    """What renews the Lease of the option ``lease`` when that is due, as long as the run lasts."""
+    lease, check_run = lease_of(session, options), while_run_lasts()
 
-    In check mode nothing does: nobody took it, and nothing is done under it.
-    """
-    if check_mode or not options["lease"]:
-        return not_held
-    lease, last = lease_of(kube, options["lease"], tell), lasting()
-
-    def keep() -> None:
-        last()
+    def renew() -> None:
+        check_run()
         lease.keep()
 
-    return keep
+    return renew

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from glob import escape
 from typing import Any
@@ -19,22 +19,13 @@ from ..kernel import namespace, privilege
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
-from ..model import Attachment, Endpoint, Hook
+from ..model import Attachment, Endpoint, Hook, ModuleResult
 from . import argspec, serialize
 from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
 from .audit import Audit, AuditOptions, Mode, audit, vanished
 from .watchdog import Watchdog
 
 Params = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """``failure`` set: the module fails with it, and with ``result`` to say what was done."""
-
-    result: dict[str, Any]
-    failure: str | None = None
-    warnings: tuple[str, ...] = field(default=())
 
 
 @contextmanager
@@ -66,7 +57,7 @@ def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
 # --- qdisc_consistency ----------------------------------------------------------------------------
 
 
-def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answer:
+def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
     """:raises DataplaneError: before anything was touched."""
     _check(params)
     writing = params["state"] == "consistent"
@@ -93,7 +84,7 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Answ
     warnings = _warnings(audited.unread)
     if not audited.outcomes:
         warnings += (f"no interface here matches {', '.join(order.interfaces)}",)
-    return Answer(result, failure, warnings)
+    return ModuleResult(result, failure, warnings)
 
 
 def _mode(writing: bool, check_mode: bool) -> Mode:
@@ -126,7 +117,7 @@ def _interface(params: Params) -> str:
     return interface_of(params["namespace"], params["pod"], params["interface_prefix"])
 
 
-def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
+def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
     """:raises DataplaneError: where it failed; its text says what was done."""
     hooks = {h: params[h.value] for h in Hook if params[h.value]}
     for options in (params, *hooks.values()):
@@ -145,7 +136,7 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> Answer:
         changed = after is not before
         if changed and not check_mode:
             after = open_endpoint(reader, interface)
-    return Answer(_endpoint_result(changed, before, after, with_diff))
+    return ModuleResult(_endpoint_result(changed, before, after, with_diff))
 
 
 def _endpoint_consistent(
@@ -155,7 +146,7 @@ def _endpoint_consistent(
     before: Endpoint,
     tc: TcSocket,
     reader: Reader,
-) -> Answer:
+) -> ModuleResult:
     order = AuditOptions(
         interfaces=(escape(before.interface),),
         policy=argspec.policy(params),
@@ -172,7 +163,7 @@ def _endpoint_consistent(
         if key in told:
             result[key] = told[key]
     failure = str(audited.error) if audited.error else None
-    return Answer(result, failure, _warnings(audited.unread))
+    return ModuleResult(result, failure, _warnings(audited.unread))
 
 
 #: What is told of one endpoint's audit besides before and after.
@@ -252,7 +243,7 @@ def _endpoint_result(
 # --- bpf_tc_program -------------------------------------------------------------------------------
 
 
-def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> Answer:
+def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
     """:raises DataplaneError: where it failed; its text says what was done."""
     _check(params)
     privilege.require_for_writing("bpf_tc_program")
@@ -271,7 +262,7 @@ def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> Answer:
         if change.apply and change.after and not check_mode:
             now = find_again(open_endpoint(reader, params["interface"]), hook, change.after)
             change = replace(change, after=now)
-    return Answer(_program_result(endpoint, hook, change, with_diff))
+    return ModuleResult(_program_result(endpoint, hook, change, with_diff))
 
 
 def _program_result(

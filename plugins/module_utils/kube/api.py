@@ -107,10 +107,10 @@ class Kube:
     def replace(self, path: str, body: Object) -> Object:
         return self._ask("PUT", path, body=body)
 
-    def patch(self, path: str, body: Any, kind: str = "merge") -> Object:
+    def patch(self, path: str, body: Any, kind: str = "merge", *, dry_run: bool = False) -> Object:
         """``kind``: merge, strategic-merge, or json, where ``body`` is a list of operations."""
-        content_type = f"application/{kind}-patch+json"
-        return self._ask("PATCH", path, body=body, content_type=content_type)
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._ask("PATCH", path, query, body, f"application/{kind}-patch+json")
 
     def delete(self, path: str, body: Object | None = None) -> Object:
         """``body``: the DeleteOptions."""

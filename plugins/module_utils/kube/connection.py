@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The way to the Kubernetes API: that of kubernetes.core, with its options and variables.
 
-What may be missing is imported when it is needed: Ansible also reads this file without it.
+Ansible also reads this file where they are missing; ``connect`` then says so. They are imported
+here, since Ansible forks for each task: imported later, they would cost every task half a second.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ try:
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (  # type: ignore[import-untyped]
         AUTH_ARG_SPEC,
     )
-except ImportError:
-    AUTH_ARG_SPEC = {}  # ``connect`` says what is missing
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s import (  # type: ignore[import-untyped]
+        client as _core,
+    )
+except ImportError as error:
+    AUTH_ARG_SPEC, _core, _unavailable = {}, None, str(error)
 
 #: The options of ``kubernetes.core.k8s_auth_options``, for an argument spec.
 AUTH: Mapping[str, Any] = AUTH_ARG_SPEC
@@ -37,15 +41,11 @@ def connect(
 
     :raises Refusal: a library is missing.
     """
-    try:
-        from ansible_collections.kubernetes.core.plugins.module_utils.k8s import (  # type: ignore[import-untyped]
-            client,
-        )
-    except ImportError as error:
-        raise _missing(str(error)) from error
-    if not hasattr(client, "kubernetes"):  # kubernetes.core bears its absence
+    if _core is None:
+        raise _missing(_unavailable)
+    if not hasattr(_core, "kubernetes"):  # kubernetes.core bears its absence
         raise _missing("no Python library kubernetes")
-    return Kube(_Sender(client, {name: options.get(name) for name in AUTH}), patience, tell)
+    return Kube(_Sender(_core, {name: options.get(name) for name in AUTH}), patience, tell)
 
 
 def _missing(what: str) -> Refusal:

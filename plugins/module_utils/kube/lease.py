@@ -16,9 +16,8 @@ from enum import Enum
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
-from .api import Kube, Object, unheard
-from .clock import CLOCK, Clock
-from .progress import Progress
+from .api import Object
+from .session import Session, not_held
 
 _API_VERSION = "coordination.k8s.io/v1"
 #: A Lease is renewed after this part of its duration, so that two renewals may be missed.
@@ -97,30 +96,27 @@ def standing(record: Record, holder: str, now: datetime) -> Standing:
     return Standing.TAKEN
 
 
-def not_held() -> None:
-    """A ``keep`` for where no Lease is held."""
+@dataclass(frozen=True)
+class LeaseOptions:
+    """Which Lease, and as whom; ``duration`` in whole seconds."""
+
+    namespace: str
+    name: str
+    holder: str
+    duration: int
 
 
 class Lease:
-    """One Lease, as ``holder`` sees it; ``duration`` in whole seconds."""
+    """One Lease, as its holder sees it."""
 
-    def __init__(
-        self,
-        kube: Kube,
-        namespace: str,
-        name: str,
-        holder: str,
-        duration: int,
-        tell: Callable[[str], None] = unheard,
-        clock: Clock = CLOCK,
-    ) -> None:
-        self._kube = kube
-        self._name, self._namespace = name, namespace
-        self._list = f"/apis/{_API_VERSION}/namespaces/{namespace}/leases"
-        self._holder = holder
-        self._duration = duration
-        self._tell = tell
-        self._clock = clock
+    def __init__(self, session: Session, options: LeaseOptions) -> None:
+        self._session = session
+        self._kube = session.kube
+        self._clock = session.clock
+        self._name, self._namespace = options.name, options.namespace
+        self._list = f"/apis/{_API_VERSION}/namespaces/{options.namespace}/leases"
+        self._holder = options.holder
+        self._duration = options.duration
         self._renewed_at: float | None = None
 
     def __str__(self) -> str:
@@ -135,7 +131,7 @@ class Lease:
         """
         watched: Record | None = None
         since = self._clock.now()
-        progress = Progress(self._tell, self._clock)
+        progress = self._session.progress()
         while True:
             lease, record = self._read()
             if standing(record, self._holder, self._clock.utc()) is Standing.TAKEN:
@@ -202,7 +198,7 @@ class Lease:
 
     def hold(self, seconds: float, last: Callable[[], object] = not_held) -> Held:
         """Keep it for so long, or until ``last`` raises; it is fresh then."""
-        progress = Progress(self._tell, self._clock)
+        progress = self._session.progress()
         until = self._clock.now() + seconds
         while (left := until - self._clock.now()) > 0:
             last()

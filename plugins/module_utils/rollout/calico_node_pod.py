@@ -12,14 +12,13 @@ then reports a terminal phase; before 1.27 when the finalizer is removed and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
-from ..kube.api import Kube, Object, unheard
-from ..kube.clock import CLOCK, Clock
-from ..kube.lease import not_held
+from ..kube.annotations import FINALIZER
+from ..kube.api import Object
 from ..kube.pods import (
     REVISION_LABEL,
     Pod,
@@ -34,9 +33,8 @@ from ..kube.pods import (
     terminating_since,
     uid_of,
 )
-from ..kube.progress import Progress
+from ..kube.session import Session
 
-FINALIZER = "dataplane.calico-bpf/felix-must-be-gone"
 _CONTAINER = "calico-node"
 _LOG_LINES = 20
 #: Seconds for which all containers must be reported as terminated where the phase does not say it:
@@ -110,21 +108,14 @@ class _Seen:
 
 
 class CalicoNodePod:
-    """The pod of one node; ``keep`` is called while waiting, and may raise to end it."""
+    """The pod of one node."""
 
-    def __init__(
-        self,
-        kube: Kube,
-        options: PodOptions,
-        tell: Callable[[str], None] = unheard,
-        keep: Callable[[], object] = not_held,
-        clock: Clock = CLOCK,
-    ) -> None:
-        self._kube = kube
+    def __init__(self, session: Session, options: PodOptions) -> None:
+        self._session = session
+        self._kube = session.kube
         self._options = options
-        self._keep = keep
-        self._clock = clock
-        self._progress = Progress(tell, clock)
+        self._clock = session.clock
+        self._progress = session.progress()
         self._name = f"{options.namespace}/{options.daemonset}"
         #: Whether anything was, also when an operation raises.
         self.changed = False
@@ -238,7 +229,7 @@ class CalicoNodePod:
         """One look after the other, until the time of the present step is up."""
         self._begin_step(True)
         while True:
-            self._keep()
+            self._session.renew_lease()
             yield self._look()
             left = self._deadline - self._clock.now()
             if left <= 0:

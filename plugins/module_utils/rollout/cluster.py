@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,19 +14,9 @@ from typing import Any
 from ..calico import images
 from ..calico.versions import Release, attach_type, knows_tcx, parse, parse_kernel
 from ..errors import Refusal
+from ..kube.annotations import FORMER_REVISION, UPDATE_STRATEGY
 
 Object = Mapping[str, Any]
-
-PREFIX = "dataplane.calico-bpf"
-#: On a pod that is being replaced, until the kubelet reports that its containers have ended.
-FINALIZER = f"{PREFIX}/felix-must-be-gone"
-#: On a Node: the run that cordoned it; the revision that verified there; when it was changed.
-CORDONED_BY = f"{PREFIX}/cordoned-by"
-VERIFIED = f"{PREFIX}/verified"
-UPGRADED_AT = f"{PREFIX}/upgraded-at"
-#: On the DaemonSet: its strategy, as JSON, and its revision from before the run.
-UPDATE_STRATEGY = f"{PREFIX}/update-strategy"
-FORMER_REVISION = f"{PREFIX}/former-revision"
 
 
 class Mode(str, Enum):
@@ -213,11 +204,9 @@ def _template_in(objects: Sequence[Object], held: DaemonSet) -> Object:
     :raises Refusal: it is not there, or runs no Felix.
     """
     where = f"DaemonSet {held.namespace}/{held.name}"
-    flat = [item for each in objects for item in (each.get("items") or [each])]
+    flat = _flat(objects)
     for each in flat:
-        metadata = each.get("metadata") or {}
-        named = (metadata.get("name"), metadata.get("namespace", held.namespace))
-        if each.get("kind") == "DaemonSet" and named == (held.name, held.namespace):
+        if _is_daemonset(each, held.namespace, held.name):
             template: Object = (each.get("spec") or {}).get("template") or {}
             if not images.has_felix(template):
                 raise Refusal(
@@ -230,6 +219,47 @@ def _template_in(objects: Sequence[Object], held: DaemonSet) -> Object:
         f"manifest: no {where} among its {len(flat)} objects ({', '.join(kinds) or 'none'}); "
         "give Calico's manifest for the eBPF dataplane as a list of all its objects"
     )
+
+
+def _flat(objects: Sequence[Object]) -> list[Object]:
+    """The objects, with what is in a List in its place."""
+    return [item for each in objects for item in (each.get("items") or [each])]
+
+
+def _is_daemonset(each: Object, namespace: str, name: str) -> bool:
+    metadata = each.get("metadata") or {}
+    named = (metadata.get("namespace", namespace), metadata.get("name"))
+    return each.get("kind") == "DaemonSet" and named == (namespace, name)
+
+
+def on_delete(manifest: Sequence[Object], namespace: str, name: str) -> list[Object]:
+    """The manifest's objects, the DaemonSet last and at OnDelete: applying it replaces no pod."""
+    objects = _flat(manifest)
+    others = [each for each in objects if not _is_daemonset(each, namespace, name)]
+    own = [each for each in objects if _is_daemonset(each, namespace, name)]
+    strategy = {"updateStrategy": {"type": "OnDelete"}}
+    return others + [{**each, "spec": {**(each.get("spec") or {}), **strategy}} for each in own]
+
+
+def noted_strategy(where: str, note: str) -> dict[str, Any]:
+    """The update strategy from before the rollout, as the annotation notes it.
+
+    :raises Refusal: someone else wrote the annotation.
+    """
+    try:
+        strategy = json.loads(note)
+    except ValueError as error:
+        raise Refusal(
+            f"{where}: its annotation {UPDATE_STRATEGY} is not JSON ({error}). It notes the update "
+            'strategy from before the rollout: put that in, such as {"type": "RollingUpdate"}, or '
+            "remove the annotation"
+        ) from error
+    if not isinstance(strategy, dict):
+        raise Refusal(
+            f"{where}: its annotation {UPDATE_STRATEGY} is {note}, not an update strategy such as "
+            '{"type": "RollingUpdate"}: put that in, or remove the annotation'
+        )
+    return strategy
 
 
 def former_revision(spec: RolloutSpec, cluster: Cluster) -> Revision | None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 from ..calico import images
 from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
 from ..calico.versions import Release, behaviour, calico_version, parse
-from ..errors import Refusal
-from .cluster import UPDATE_STRATEGY, Cluster, DaemonSet, Revision, RolloutSpec, State, Target
+from ..kube.annotations import UPDATE_STRATEGY
+from .cluster import Cluster, DaemonSet, Revision, RolloutSpec, State, Target, noted_strategy
 from .permissions import Permission
 from .preflight import Judgement, MatchedAdvisory, NodeStatus, Problem, not_permitted
 
@@ -113,26 +112,17 @@ def _daemon_set(held: DaemonSet | None, cluster: Cluster) -> Result | None:
         "version": images.version(held.template),
         "images": images.images(held.template),
         "update_strategy": dict(held.strategy),
-        "former_update_strategy": _noted_strategy(held),
+        "former_update_strategy": _former_strategy(held),
         "revision": newest.name if newest else None,
         "revision_hash": newest.hash if newest else None,
     }
 
 
-def _noted_strategy(held: DaemonSet) -> Result | None:
+def _former_strategy(held: DaemonSet) -> Result | None:
     """:raises Refusal: someone else wrote the note."""
     noted = held.annotations.get(UPDATE_STRATEGY)
-    if noted is None:
-        return None
-    try:
-        strategy: Result = json.loads(noted)
-    except ValueError as error:
-        raise Refusal(
-            f"DaemonSet {held.namespace}/{held.name}: its annotation {UPDATE_STRATEGY} is no JSON "
-            f"({error}). It notes the update strategy from before the rollout: put that in, such "
-            'as {"type": "RollingUpdate"}, or remove the annotation'
-        ) from error
-    return strategy
+    where = f"DaemonSet {held.namespace}/{held.name}"
+    return None if noted is None else noted_strategy(where, noted)
 
 
 def _target(wanted: Target | None) -> Result | None:

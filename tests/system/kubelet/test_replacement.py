@@ -21,9 +21,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
-    FINALIZER,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import FINALIZER
 from ansible_collections.dataplane.calico_bpf.tests.support.kubelet import replace as program
 from ansible_collections.dataplane.calico_bpf.tests.support.kubelet.daemonset import (
     NEW,

@@ -19,13 +19,15 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
     DataplaneError,
     Refusal,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import FINALIZER
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
+    LeaseOptions,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
-    FINALIZER,
     CalicoNodePod,
     PodOptions,
 )
@@ -99,7 +101,7 @@ class Rollout:
     def pod(self, timeout: float = 30, **how: Any) -> CalicoNodePod:
         keep = how.pop("keep", lambda: None)
         options = PodOptions(self.node, self.space, timeout=timeout, poll=0.1, **how)
-        return CalicoNodePod(self.kube, options, self.told.append, keep)
+        return CalicoNodePod(Session(self.kube, self.told.append, keep), options)
 
     def hold(self) -> threading.Event:
         """Have the kubelet end no container until the event is set."""
@@ -334,15 +336,17 @@ def test_check_mode_predicts(rollout: Rollout) -> None:
 def test_there_is_no_such_node_or_daemonset(rollout: Rollout) -> None:
     missing = PodOptions(rollout.node, rollout.space, "none")
     with pytest.raises(Refusal, match="there is no DaemonSet"):
-        CalicoNodePod(rollout.kube, missing).replace(check=False)
+        CalicoNodePod(Session(rollout.kube), missing).replace(check=False)
     with pytest.raises(Refusal, match="there is no node none"):
-        CalicoNodePod(rollout.kube, PodOptions("none", rollout.space)).wait_ready(check=False)
+        CalicoNodePod(Session(rollout.kube), PodOptions("none", rollout.space)).wait_ready(
+            check=False
+        )
 
 
 def test_a_lost_lease_changes_nothing(rollout: Rollout) -> None:
     rollout.set_image()
-    Lease(rollout.kube, rollout.space, "run", "ben", 60).take()
-    lease = Lease(rollout.kube, rollout.space, "run", "anna", 60)
+    Lease(Session(rollout.kube), LeaseOptions(rollout.space, "run", "ben", 60)).take()
+    lease = Lease(Session(rollout.kube), LeaseOptions(rollout.space, "run", "anna", 60))
     with pytest.raises(LeaseLost, match="ben"):
         rollout.replace(keep=lease.keep)
     (pod,) = rollout.pods()

@@ -16,7 +16,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api impo
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
+    LeaseOptions,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.client import Client
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.embedded import EmbeddedApi
 
@@ -28,7 +30,8 @@ class Leases:
     told: list[str]
 
     def of(self, holder: str, duration: int = 60) -> Lease:
-        return Lease(self.kube, self.namespace, "run", holder, duration, self.told.append)
+        options = LeaseOptions(self.namespace, "run", holder, duration)
+        return Lease(Session(self.kube, self.told.append), options)
 
 
 @pytest.fixture

@@ -16,17 +16,19 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import (
+    CORDONED_BY,
+    FINALIZER,
+    FORMER_REVISION,
+    UPGRADED_AT,
+    VERIFIED,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import (
     preflight,
     serialize,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
-    CORDONED_BY,
-    FINALIZER,
-    FORMER_REVISION,
-    UPGRADED_AT,
-    VERIFIED,
     Mode,
     RolloutSpec,
 )

@@ -102,11 +102,11 @@ def test_only_writing_needs_privilege(kernel: Kernel, monkeypatch: pytest.Monkey
 
 
 def test_check_mode_the_run_and_the_second_run(kernel: Kernel) -> None:
-    predicted = commands.qdisc_consistency(CONSISTENCY, True, True).result
+    predicted = commands.qdisc_consistency(CONSISTENCY, True, True).values
     assert kernel.writes == 0
-    did = commands.qdisc_consistency(CONSISTENCY, False, True).result
+    did = commands.qdisc_consistency(CONSISTENCY, False, True).values
     assert kernel.writes == 2
-    again = commands.qdisc_consistency(CONSISTENCY, False, True).result
+    again = commands.qdisc_consistency(CONSISTENCY, False, True).values
     assert kernel.writes == 2
     assert [r["changed"] for r in (predicted, did, again)] == [True, True, False]
     for r in (predicted, did):
@@ -119,7 +119,7 @@ def test_check_mode_the_run_and_the_second_run(kernel: Kernel) -> None:
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_an_audit_changes_nothing(kernel: Kernel, check_mode: bool) -> None:
     params = {**CONSISTENCY, "state": "audited"}
-    result = commands.qdisc_consistency(params, check_mode, True).result
+    result = commands.qdisc_consistency(params, check_mode, True).values
     assert not result["changed"]
     assert result["endpoints"][0]["verdict"] == "drifted"
     assert result["endpoints"][0]["plan"]
@@ -151,7 +151,7 @@ def test_a_refusal_by_the_kernel_fails_with_what_was_done(kernel: Kernel) -> Non
     answer = commands.qdisc_consistency(CONSISTENCY, False, True)
     assert answer.failure is not None
     assert "EPERM" in answer.failure
-    assert answer.result["changed"], "the kernel was written to"
+    assert answer.values["changed"], "the kernel was written to"
 
 
 def test_what_could_not_be_read_is_warned_of() -> None:
@@ -164,11 +164,11 @@ def test_what_could_not_be_read_is_warned_of() -> None:
 
 
 def test_one_endpoint_is_made_consistent(kernel: Kernel) -> None:
-    result = commands.bpf_endpoint(ENDPOINT, False, True).result
+    result = commands.bpf_endpoint(ENDPOINT, False, True).values
     assert (result["changed"], result["verdict"]) == (True, "repaired")
     assert [result[when]["egress"][0]["handle"] for when in ("before", "after")] == [2, 1]
     assert result["plan"] == result["done"]
-    again = commands.bpf_endpoint(ENDPOINT, False, True).result
+    again = commands.bpf_endpoint(ENDPOINT, False, True).values
     assert (again["changed"], again["verdict"]) == (False, "consistent")
     assert again["before"] == again["after"]
 
@@ -186,7 +186,7 @@ def test_an_interface_that_goes_before_the_survey_has_vanished(kernel: Kernel) -
             kernel.endpoints.clear()
 
     kernel.before_call = before
-    result = commands.bpf_endpoint(ENDPOINT, False, False).result
+    result = commands.bpf_endpoint(ENDPOINT, False, False).values
     assert (result["verdict"], result["after"]) == ("vanished", None)
 
 
@@ -194,14 +194,14 @@ def test_an_interface_that_goes_before_the_survey_has_vanished(kernel: Kernel) -
 def test_absent_takes_all_of_calicos_and_nothing_else(kernel: Kernel, check_mode: bool) -> None:
     kernel.put(endpoint((*at(1), foreign(50000)), at(1, 2, program=20)))
     params = {**ENDPOINT, "state": "absent"}
-    result = commands.bpf_endpoint(params, check_mode, True).result
+    result = commands.bpf_endpoint(params, check_mode, True).values
     assert result["changed"]
     assert [a["priority"] for a in result["after"]["ingress"]] == [50000]
     assert result["after"]["egress"] == []
     assert kernel.writes == (0 if check_mode else 3)
     assert result["diff"]["after"].count("\n") == 1
     if not check_mode:
-        again = commands.bpf_endpoint(params, False, True).result
+        again = commands.bpf_endpoint(params, False, True).values
         assert not again["changed"]
         assert kernel.writes == 3
 
@@ -219,8 +219,8 @@ def test_a_refusal_on_the_way_tells_what_was_changed_before(kernel: Kernel) -> N
 
 def test_tcx_and_bare_endpoints_are_judged_even_alone(kernel: Kernel) -> None:
     kernel.put(endpoint((tcx(50),), ()))
-    result = commands.bpf_endpoint(ENDPOINT, False, False).result
+    result = commands.bpf_endpoint(ENDPOINT, False, False).values
     assert result["verdict"] == "drifted"
     kernel.put(endpoint((), ()))
-    result = commands.bpf_endpoint(ENDPOINT, False, False).result
+    result = commands.bpf_endpoint(ENDPOINT, False, False).values
     assert [f["code"] for f in result["findings"]] == ["missing_program"] * 2

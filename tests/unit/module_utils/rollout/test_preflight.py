@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import (
     FORMER_REVISION,
     UPDATE_STRATEGY,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     Cluster,
     DaemonSet,
     Mode,
@@ -507,7 +509,7 @@ def test_the_strategy_from_before_is_read_back() -> None:
         shown = preflight(judge(SPEC, noted), noted, SPEC, 300)
         assert shown["daemonset"]["former_update_strategy"] == expected
     noted = replace(seen, daemonset=replace(seen.daemonset, annotations={UPDATE_STRATEGY: "On"}))
-    with pytest.raises(Refusal, match="is no JSON"):
+    with pytest.raises(Refusal, match="is not JSON"):
         preflight(judge(SPEC, noted), noted, SPEC, 300)
 
 

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Goes from one phase of a node to the next; the documentation is the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import AUTH
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
+    Event,
+    Status,
+    plain,
+    progress,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import LEASE_OPTION
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class ActionModule(ControllerAction):
+    SPEC: Mapping[str, Any] = {
+        "argument_spec": {
+            **AUTH,
+            **LEASE_OPTION,
+            "phase": {"type": "str"},
+            "finished": {
+                "type": "dict",
+                "options": {
+                    "phase": {"type": "str", "required": True},
+                    "result": {"type": "dict", "default": {}},
+                },
+            },
+            "directory": {"type": "path"},
+            "run": {"type": "str", "required": True},
+            "node": {"type": "str", "required": True},
+            "position": {"type": "int", "default": 0},
+            "total": {"type": "int", "default": 0},
+        },
+        "required_one_of": [("phase", "finished")],
+    }
+
+    def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        lines = []
+        for event in self._events(options):
+            lines.append(_recorded(options["directory"], event))
+            self.tell(lines[-1])
+        now = datetime.now(timezone.utc).strftime(_TIME)
+        return {"changed": False, "progress": lines, "phase": options["phase"], "began_at": now}
+
+    def _events(self, options: Mapping[str, Any]) -> Iterator[Event]:
+        """The end of the last phase; then, while the Lease is held, the beginning of the next.
+
+        :raises DataplaneError: the Lease was lost.
+        """
+        of_node = Event(
+            run=options["run"],
+            status=Status.DONE,
+            node=options["node"],
+            position=options["position"],
+            total=options["total"],
+            check=self.check_mode,
+        )
+        if done := options["finished"]:
+            result = plain(done["result"])
+            would = str(result.pop("would", ""))
+            message = would if self.check_mode else ""
+            yield replace(of_node, phase=done["phase"], message=message, result=result)
+        if not options["phase"]:
+            return
+        try:
+            self.session(options).renew_lease()
+        except DataplaneError as error:
+            error.facts["phase"] = options["phase"]
+            raise
+        yield replace(of_node, status=Status.BEGUN, phase=options["phase"])
+
+
+def _recorded(directory: str | None, event: Event) -> str:
+    """Record the event, if there is a report; its line of progress."""
+    if not directory:
+        return progress(event)
+    recorded = record(Path(directory).absolute(), event)
+    return progress(event, recorded.seconds)
