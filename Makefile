@@ -17,7 +17,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .PHONY: help setup quick test lint format types sanity unit integration lab control-plane demo
 .PHONY: demo-modules bench lab-up lab-down molecule molecule-default molecule-vms vm kernels guests
-.PHONY: kubernetes kubelet build clean
+.PHONY: kubernetes kubelet docs screenshot changelog build clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 15
@@ -27,16 +27,17 @@ setup: $(READY)  ## packages (apt, as root) and tools (pip), only what is missin
 quick: lint types  ## the two-minute loop: style, types, unit tests
 	pytest -n 2 tests/unit
 
-test: lint types unit integration lab molecule molecule-vms vm sanity  ## everything that must pass
+test: lint types unit integration lab molecule molecule-vms vm docs sanity  ## everything that must pass
 # One machine of each kernel.
 test: export CALICO_BPF_VMS := 2
 
-lint: $(READY)  ## style, YAML, shell, and no Python newer than 3.9 in the plugins
+lint: $(READY)  ## style, YAML, shell, changelog, and no Python newer than 3.9 in the plugins
 	ruff check .
 	ruff format --check .
 	yamllint --strict .
-	shellcheck .ci/run tests/*.sh tests/support/*/*.sh tests/support/vm/image/*.sh \
-		molecule/default/files/*.sh
+	shellcheck .ci/run docs/site/*.sh tests/*.sh tests/support/*/*.sh \
+		tests/support/vm/image/*.sh molecule/default/files/*.sh
+	antsibull-changelog lint
 	vermin --no-tips --violations -t=3.9- plugins
 
 format: $(READY)  ## let ruff put the style right
@@ -87,6 +88,7 @@ lab-down: $(READY)  ## end it
 
 bench: $(READY)  ## how long things take, on a node and in a rollout, as root
 	python tests/bench
+	python tests/bench/growth.py
 	python tests/bench/rollout.py
 
 molecule: $(READY) guests  ## the playbooks on labs, the prerequisites on bare trees, as root
@@ -107,6 +109,15 @@ kernels: $(READY) guests  ## the core's own tests within kernels 6.1 and 6.12, a
 guests:  # what makes trees and machines
 	tests/install_packages.sh e2fsprogs mmdebstrap openssh-client qemu-system-x86 qemu-utils \
 		util-linux
+
+docs: $(READY)  ## the documentation as HTML, in .build/docs/html
+	docs/site/build.sh
+
+screenshot: $(READY)  ## the README's picture of a report, with Chromium, as root
+	docs/site/screenshot.sh
+
+changelog: $(READY)  ## CHANGELOG.md, from the fragments
+	docs/site/changelog.sh
 
 build: $(READY)  ## the tarball that ships
 	ansible-galaxy collection build --force --output-path .build

@@ -24,14 +24,13 @@ from statistics import median
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.tests.bench import measures
-from ansible_collections.dataplane.calico_bpf.tests.bench.measures import IMPORTS, Clock
+from ansible_collections.dataplane.calico_bpf.tests.bench.measures import IMPORTS, Clock, Floors
 from ansible_collections.dataplane.calico_bpf.tests.bench.node import Node, new_node
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     CHECKOUT,
     compile_programs,
     end_on_signals,
     private_mounts,
-    run,
 )
 
 ENDPOINTS = 1000
@@ -42,6 +41,7 @@ ROUNDS = 15
 SLOW = 5
 #: Interfaces that ``tc`` is forked for in one such round.
 SAMPLE = 20
+WITH_ARRAYS = ("audit with arrays", "audit floor with arrays")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ class Report:
         return [
             self.row("floor: C, the filter dumps and nothing else", "floor"),
             self.row("our filters, decoded into the model", "filters"),
+            self.row("audit floor: C, all of the audit's calls", "audit floor"),
             self.row("our audit: links, qdiscs, filters, TCX, verdicts", "audit"),
+            self.row("audit floor, looking into program arrays too", "audit floor with arrays"),
             self.row("our audit, looking into program arrays too", "audit with arrays"),
             self.row("pyroute2, get_filters for each hook", "pyroute2"),
             self.row("bpftool -j net show", "bpftool"),
@@ -130,6 +132,7 @@ class Report:
             for count, suffix in SIZES.items()
             for name, shown in (
                 ("floor", "floor"),
+                ("audit floor", "audit floor"),
                 ("audit of mismatched", "audit, verdicts, plans"),
                 ("repair", "repair"),
             )
@@ -152,7 +155,8 @@ class Report:
         ]
         return [
             Target("our filters / floor", self.ratio("filters", "floor"), 2),
-            Target("our audit / floor", self.ratio("audit", "floor"), 4),
+            Target("our audit / audit floor", self.ratio("audit", "audit floor"), 2),
+            Target("our audit / the same, with arrays", self.ratio(*WITH_ARRAYS), 2),
             Target("forked tc / our audit", self.ratio("forked tc", "audit"), 400, at_least=True),
             Target(repair + "audit of the same", self.ratio("repair", audit), 3),
             Target("most writes for a mismatched endpoint", max(per_endpoint), 2),
@@ -162,8 +166,7 @@ class Report:
 
 def measure(rounds: int, objects: Path) -> Clock:
     clock = Clock()
-    program = objects / "floor"
-    run("gcc", "-O2", "-o", str(program), str(CHECKOUT / "tests/bench/floor.c"))
+    floors = measures.compile_floors(objects)
     zipped = measures.payload(objects)
     with ExitStack() as stack:
         nodes = {n: stack.enter_context(new_node(objects, n)) for n in SIZES}
@@ -173,19 +176,20 @@ def measure(rounds: int, objects: Path) -> Clock:
             clock.round = count
             if sys.stderr.isatty():
                 print(f"round {count + 1} of {rounds}", end="\r", file=sys.stderr, flush=True)
-            measures.floor(clock, node, program)
+            measures.floor(clock, node, floors)
             measures.filters(clock, node)
             measures.audit(clock, node, "audit")
+            measures.floor_with_arrays(clock, node, floors)
             measures.audit(clock, node, "audit with arrays", into_programs=True)
             measures.mismatched(clock, node)
             measures.whole_repair(clock, node)
             if count % SLOW == 0:
                 measures.imports(clock, zipped)
-                _slow(clock, nodes, program, count // SLOW)
+                _slow(clock, nodes, floors, count // SLOW)
     return clock
 
 
-def _slow(clock: Clock, nodes: dict[int, Node], program: Path, turn: int) -> None:
+def _slow(clock: Clock, nodes: dict[int, Node], floors: Floors, turn: int) -> None:
     node = nodes[ENDPOINTS]
     measures.pyroute2(clock, node)
     measures.bpftool(clock, node)
@@ -194,7 +198,7 @@ def _slow(clock: Clock, nodes: dict[int, Node], program: Path, turn: int) -> Non
     measures.module(clock, node)
     for count, suffix in SIZES.items():
         if count != ENDPOINTS:
-            measures.floor(clock, nodes[count], program, f"floor{suffix}")
+            measures.floor(clock, nodes[count], floors, suffix)
             measures.mismatched(clock, nodes[count], suffix)
 
 

@@ -18,6 +18,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -82,12 +83,38 @@ def _require(good: bool, what: str) -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def floor(clock: Clock, node: Node, program: Path, name: str = "floor") -> None:
-    words = ["nsenter", f"--net=/run/netns/{node.lab.netns}", str(program)]
+@dataclass(frozen=True)
+class Floors:
+    """Compiled C programs: ``filters`` dumps filters only, ``audit`` makes all its calls."""
+
+    filters: Path
+    audit: Path
+
+
+def compile_floors(into: Path) -> Floors:
+    floors = Floors(into / "floor", into / "audit_floor")
+    for program in (floors.filters, floors.audit):
+        source = CHECKOUT / f"tests/bench/{program.name}.c"
+        run("gcc", "-O2", "-o", str(program), str(source))
+    return floors
+
+
+def floor(clock: Clock, node: Node, floors: Floors, suffix: str = "") -> None:
+    """The floor under readers of filters, and the one under the audit."""
     ifindexes = "\n".join(map(str, node.ifindexes))
-    told = subprocess.run(words, input=ifindexes, capture_output=True, text=True, check=True).stdout
+    _floor(clock, node, f"floor{suffix}", ifindexes, str(floors.filters))
+    _floor(clock, node, f"audit floor{suffix}", "", str(floors.audit), "cali")
+
+
+def floor_with_arrays(clock: Clock, node: Node, floors: Floors) -> None:
+    _floor(clock, node, "audit floor with arrays", "", str(floors.audit), "cali", "arrays")
+
+
+def _floor(clock: Clock, node: Node, name: str, given: str, *command: str) -> None:
+    words = ["nsenter", f"--net=/run/netns/{node.lab.netns}", *command]
+    told = subprocess.run(words, input=given, capture_output=True, text=True, check=True).stdout
     nanoseconds, filters = map(int, told.split())
-    _require(filters == 2 * len(node), f"the floor met {filters} filters")
+    _require(filters == 2 * len(node), f"the {name} met {filters} filters")
     clock.keep(name, nanoseconds / 1e9)
 
 
@@ -127,7 +154,9 @@ def bpftool(clock: Clock, node: Node) -> None:
 
 def pyroute2(clock: Clock, node: Node) -> None:
     found = 0
-    with IPRoute(netns=node.lab.netns) as netlink, clock.time("pyroute2"):
+    # IPRoute(netns=...) forks a child that inherits our signal handlers, and ends it by SIGTERM:
+    # the child then removes the namespaces on its way out.
+    with entered(node.lab.netns), IPRoute() as netlink, clock.time("pyroute2"):
         for ifindex in node.ifindexes:
             for parent in (0xFFFFFFF2, 0xFFFFFFF3):
                 told = netlink.get_filters(index=ifindex, parent=parent)

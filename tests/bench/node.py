@@ -25,7 +25,11 @@ GLOBS = ("cali*",)
 
 @dataclass(frozen=True)
 class Node:
-    """Endpoints with one program of its own at each hook, all at pref 49152 handle 1."""
+    """Endpoints with one program of its own at each hook, all at pref 49152 handle 1.
+
+    The pods' ends are in a namespace of their own, as on a node: the kernel's time to find an
+    interface grows with how many its namespace has.
+    """
 
     lab: Lab
     names: tuple[str, ...]
@@ -39,11 +43,11 @@ class Node:
             links = tc.links()
         return tuple(links[name] for name in self.names)
 
-    def mismatch(self) -> None:
+    def mismatch(self, most: int | None = None) -> None:
         """Move one hook of each endpoint to the other handle, ingress and egress by turns."""
         with entered(self.lab.netns), TcSocket() as tc:
             reader = Reader(tc, look_into_programs=False)
-            for count, endpoint in enumerate(reader.read(GLOBS).endpoints):
+            for count, endpoint in enumerate(reader.read(GLOBS).endpoints[:most]):
                 _move(tc, endpoint, Hook.EGRESS if count % 2 else Hook.INGRESS)
 
 
@@ -59,10 +63,12 @@ def _move(tc: TcSocket, endpoint: Endpoint, hook: Hook) -> None:
 
 @contextmanager
 def new_node(objects: Path, count: int) -> Iterator[Node]:
-    with new_lab(objects) as lab:
+    with new_lab(objects) as pods, new_lab(objects) as lab:
         names = tuple(f"cali{i:07x}" for i in range(count))
         batch = objects / "batch"
-        batch.write_text("".join(f"link add {n} type veth peer name p{n}\n" for n in names))
+        batch.write_text(
+            "".join(f"link add {n} type veth peer name p{n} netns {pods.netns}\n" for n in names)
+        )
         lab.ip("-batch", str(batch))
         batch.write_text("".join(f"qdisc add dev {n} clsact\n" for n in names))
         lab.tc("-batch", str(batch))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -123,9 +123,15 @@ def _confirm(
     return confirmed, aside + [_restless(*seen) for seen in suspects.values()]
 
 
-def _read_again(options: AuditOptions, reader: Reader, names: Iterable[str]) -> Judged:
-    again = reader.read_named(names)
-    return {e.interface: (e, judge(e, options.policy)) for e in again.endpoints}
+def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
+    """The endpoints of ``seen`` as they are now; what has not changed need not be judged again."""
+    again: Judged = {}
+    for endpoint in reader.read_named(seen).endpoints:
+        before, judgement = seen[endpoint.interface]
+        if endpoint != before:
+            judgement = judge(endpoint, options.policy)
+        again[endpoint.interface] = (endpoint, judgement)
+    return again
 
 
 def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
@@ -168,7 +174,7 @@ def _last_look(
     if not written:
         return outcomes
     sleep(options.settle)
-    now = {name: seen[0] for name, seen in _read_again(options, reader, written).items()}
+    now = {e.interface: e for e in reader.read_named(written).endpoints}
     return [
         _seen_last(o, now.get(o.before.interface), options.policy, watchdog)
         if o.before.interface in written

@@ -150,10 +150,16 @@ class Repairer:
         )
 
     def _sure(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint itself; read anew if a hook is bare, as one that just went looks too."""
-        if endpoint.ingress and endpoint.egress:
-            return endpoint
-        return self._read_again(endpoint)
+        """The endpoint itself; with a bare hook only if its interface is there.
+
+        The hooks of an interface that just went read as bare too.
+
+        :raises _Vanished:
+        """
+        bare = not (endpoint.ingress and endpoint.egress)
+        if bare and not self._reader.is_present(endpoint):
+            raise _Vanished
+        return endpoint
 
     def _still(self, endpoint: Endpoint, pause: float) -> Endpoint:
         """The endpoint once it holds still for ``pause`` seconds, or as it is after some tries.

@@ -126,11 +126,8 @@ class TcSocket:
         found: dict[str, int] = {}
 
         def take(buffer: bytearray, start: int, end: int) -> None:
-            # The name is every link's first attribute (net/core/rtnetlink.c, rtnl_fill_ifinfo).
-            index, length, kind = _LINK_NAME_AT(buffer, start + 4)
-            if kind != _IFLA_IFNAME:
-                raise KernelError("list the links", errno.EBADMSG, "the first attribute is no name")
-            found[buffer[start + 20 : start + 15 + length].decode()] = index
+            index, name = _link_in(buffer, start)
+            found[name] = index
 
         self._steady_dump("list the links", request, RTM_NEWLINK, take, found.clear)
         return found
@@ -157,6 +154,24 @@ class TcSocket:
 
         self._steady_dump("list the qdiscs", request, RTM_NEWQDISC, take, found.clear)
         return found
+
+    def link(self, name: str) -> int | None:
+        """The ifindex of one interface; None where none has that name."""
+        self._sequence += 1
+        body = _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        header = _HEADER.pack(32 + len(body), RTM_GETLINK, NLM_F_REQUEST, self._sequence, 0)
+        self._socket.send(header + bytes(16) + body)
+        at, _end, kind, _flags = next(self._answers())
+        if kind == NLMSG_ERROR:
+            try:
+                self._raise_error(f"find the link {name}", at)
+            except KernelError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+            return None
+        index, held = _link_in(self._buffer, at + 16)
+        # The kernel also finds alternative names, which a dump does not list as names.
+        return index if held == name else None
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         """The filters at one hook in the kernel's order.
@@ -326,6 +341,17 @@ def enlarge_buffer(netlink: socket.socket) -> None:
         netlink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
     except PermissionError:
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+
+
+def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:
+    """(ifindex, name) of an RTM_NEWLINK's body.
+
+    The name is every link's first attribute (net/core/rtnetlink.c, rtnl_fill_ifinfo).
+    """
+    index, length, kind = _LINK_NAME_AT(buffer, start + 4)
+    if kind != _IFLA_IFNAME:
+        raise KernelError("read a link", errno.EBADMSG, "the first attribute is no name")
+    return index, buffer[start + 20 : start + 15 + length].decode()
 
 
 def _parent(hook: Hook) -> int:

@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
-from glob import escape
 
 from ..errors import KernelError
 from ..model import (
@@ -76,11 +75,23 @@ class Reader:
 
     def read(self, wanted: Iterable[str], exclude: Iterable[str] = ()) -> Snapshot:
         """:raises KernelError: EINTR where the links would not hold still."""
+        return self._read(lambda names: matching(names, wanted, exclude))
+
+    def read_named(self, names: Iterable[str]) -> Snapshot:
+        """``read`` for interfaces by their very names."""
+        wanted = set(names)
+        return self._read(lambda present: sorted(wanted.intersection(present)))
+
+    def is_present(self, endpoint: Endpoint) -> bool:
+        """Whether its interface is still the same one; no dump, so cheap among thousands."""
+        return self._tc.link(endpoint.interface) == endpoint.ifindex
+
+    def _read(self, choose: Callable[[Iterable[str]], list[str]]) -> Snapshot:
         self._unread = {}
         self._empty = {}
         links = self._tc.links()
         qdiscs = self._tc.clsact_qdiscs()
-        names = matching(links, wanted, exclude)
+        names = choose(links)
         pins = self._pins()
         endpoints = [
             self._endpoint(name, links[name], qdiscs.get(links[name], Qdisc.NONE), pins)
@@ -89,10 +100,6 @@ class Reader:
         vanished = self._vanished(endpoints)
         kept = tuple(e for e in endpoints if e.interface not in vanished)
         return Snapshot(kept, tuple(sorted(vanished)), self._unread)
-
-    def read_named(self, names: Iterable[str]) -> Snapshot:
-        """``read`` for interfaces by their very names."""
-        return self.read([escape(name) for name in names])
 
     def hook(self, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
         """What is attached at one hook of an interface with ``qdisc`` now, without load times."""

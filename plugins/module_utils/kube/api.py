@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import ApiError
 from .clock import CLOCK, Clock
 
 Object = dict[str, Any]
+Kept = TypeVar("Kept")
 
 _JSON = "application/json"
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_PAGE = 500
+#: Objects in one answer, as kubectl has it; and how often a list that expires is begun.
+_PAGE, _STARTS = 500, 3
+_GONE = 410
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
 
@@ -33,6 +36,14 @@ class BudgetExhausted(ApiError):
     def __init__(self, operation: str, status: int, reason: str, message: str) -> None:
         super().__init__(operation, status, reason, message)
         self.message = message
+
+
+class _Expired(Exception):
+    """A list's next page is of a moment that the server has forgotten."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Send(Protocol):
@@ -86,16 +97,46 @@ class Kube:
             raise
 
     def items(self, path: str, **query: Any) -> list[Object]:
-        """All objects of a list, however many pages it has."""
-        found: list[Object] = []
+        """All objects of a list that does not grow with the cluster."""
+        return self.collect(path, lambda held: held, **query)
+
+    def collect(self, path: str, keep: Callable[[Object], Kept | None], **query: Any) -> list[Kept]:
+        """What ``keep`` makes of each object of a list, but for None.
+
+        The list is read in pages of which one is held at a time, and all are of the same moment:
+        if the server forgets that moment (410), reading starts over. A list is whole or an error.
+        """
+        starts = 0
+        while True:
+            starts += 1
+            try:
+                return self._collect_once(path, keep, query)
+            except _Expired as expired:
+                if starts == _STARTS:
+                    raise expired.error from expired
+            self._tell(f"GET {path}: the list expired while it was read; started over")
+
+    def _collect_once(
+        self, path: str, keep: Callable[[Object], Kept | None], query: Mapping[str, Any]
+    ) -> list[Kept]:
+        """:raises _Expired: the server does not know the list's moment any more."""
+        kept: list[Kept] = []
         page: dict[str, Any] = {"limit": _PAGE, **query}
         while True:
-            answer = self.get(path, **page)
-            found += answer.get("items") or ()
-            following = answer.get("metadata", {}).get("continue")
+            try:
+                answer = self.get(path, **page)
+            except ApiError as error:
+                if error.status == _GONE and "continue" in page:
+                    raise _Expired(error) from error
+                raise
+            following = (answer.get("metadata") or {}).get("continue")
+            if "items" not in answer or (following and following == page.get("continue")):
+                raise ApiError(f"GET {path}", 200, "", "the answer is not the list's next page")
+            kept += [made for held in answer["items"] or () if (made := keep(held)) is not None]
             if not following:
-                return found
+                return kept
             page["continue"] = following
+            del answer  # before the next page arrives
 
     def text(self, path: str, **query: Any) -> str:
         """An answer that is no JSON, such as a log."""

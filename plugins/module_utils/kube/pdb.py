@@ -14,7 +14,7 @@ from .pods import Pod, is_finished, is_ready, name_of, phase_of, terminating_sin
 
 @dataclass(frozen=True)
 class Budget:
-    """One PodDisruptionBudget, as the API gives it."""
+    """One PodDisruptionBudget; ``held`` is what is judged of it, as the API gives it."""
 
     held: Mapping[str, Any]
     #: An empty selector selects every pod in policy/v1, and none in policy/v1beta1.
@@ -31,6 +31,35 @@ class Budget:
         if not selector:  # null selects nothing, ever
             return selector is not None and self.empty_selects_all
         return selects(selector, pod["metadata"].get("labels") or {})
+
+
+@dataclass(frozen=True)
+class Covered:
+    """A pod that may only go if a budget lets it: all that is judged of it."""
+
+    #: namespace/name.
+    name: str
+    ready: bool
+    budgets: tuple[Budget, ...]
+
+
+class Budgets:
+    """All budgets of a cluster, found by the namespaces that they cover."""
+
+    def __init__(self, budgets: Iterable[Budget]) -> None:
+        self._by_namespace: dict[str, list[Budget]] = {}
+        for budget in budgets:
+            namespace = budget.held["metadata"]["namespace"]
+            self._by_namespace.setdefault(namespace, []).append(budget)
+
+    def covering(self, pod: Pod) -> Covered | None:
+        """None where no budget covers ``pod``, or where it needs no leave to go."""
+        here = self._by_namespace.get(pod["metadata"]["namespace"], ())
+        over = tuple(budget for budget in here if budget.covers(pod))
+        return Covered(name_of(pod), is_ready(pod), over) if over and _needs_leave(pod) else None
+
+    def covered(self, pods: Iterable[Pod]) -> list[Covered]:
+        return [found for pod in pods if (found := self.covering(pod))]
 
 
 @dataclass(frozen=True)
@@ -51,28 +80,32 @@ def obstacles(budgets: Sequence[Budget], pods: Iterable[Pod]) -> list[Obstacle]:
 
     ``pods`` are those to be evicted. What terminates already, or needs no leave, is passed over.
     """
-    asking = [pod for pod in pods if _needs_leave(pod)]
-    covered = {name_of(pod): [b for b in budgets if b.covers(pod)] for pod in asking}
-    found = [
-        Obstacle(
-            ", ".join(sorted(budget.name for budget in over)),
-            (pod,),
-            True,
-            f"{pod} is covered by {len(over)} budgets, which the eviction API does not support:"
-            " narrow their selectors until one is left",
+    return obstacles_of(Budgets(budgets).covered(pods))
+
+
+def obstacles_of(covered: Sequence[Covered]) -> list[Obstacle]:
+    """``obstacles`` for the pods of a node that a budget covers."""
+    found = []
+    of_one: dict[str, list[Covered]] = {}
+    for pod in covered:
+        if len(pod.budgets) == 1:
+            of_one.setdefault(pod.budgets[0].name, []).append(pod)
+            continue
+        over = ", ".join(sorted(budget.name for budget in pod.budgets))
+        text = (
+            f"{pod.name} is covered by {len(pod.budgets)} budgets, which the eviction API does not "
+            "support: narrow their selectors until one is left"
         )
-        for pod, over in covered.items()
-        if len(over) > 1
-    ]
-    for budget in budgets:
-        mine = [pod for pod in asking if covered[name_of(pod)] == [budget]]
-        found += _of_one(budget, [pod for pod in mine if not _is_exempt(budget, pod)])
+        found.append(Obstacle(over, (pod.name,), True, text))
+    for pods in of_one.values():
+        (budget,) = pods[0].budgets
+        found += _of_one(budget, [pod for pod in pods if not _is_exempt(budget, pod)])
     return sorted(found, key=lambda each: (not each.never, each.budget, each.pods))
 
 
-def never_met(budgets: Sequence[Budget], pods: Iterable[Pod]) -> list[Obstacle]:
+def never_met(covered: Sequence[Covered]) -> list[Obstacle]:
     """The obstacles that no waiting removes."""
-    return [each for each in obstacles(budgets, pods) if each.never]
+    return [each for each in obstacles_of(covered) if each.never]
 
 
 def _needs_leave(pod: Pod) -> bool:
@@ -80,14 +113,13 @@ def _needs_leave(pod: Pod) -> bool:
     return not done and terminating_since(pod) is None
 
 
-def _is_exempt(budget: Budget, pod: Pod) -> bool:
-    return budget.held["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow" and not is_ready(
-        pod
-    )
+def _is_exempt(budget: Budget, pod: Covered) -> bool:
+    policy = budget.held["spec"].get("unhealthyPodEvictionPolicy")
+    return policy == "AlwaysAllow" and not pod.ready
 
 
-def _of_one(budget: Budget, pods: Sequence[Pod]) -> list[Obstacle]:
-    names = tuple(sorted(map(name_of, pods)))
+def _of_one(budget: Budget, pods: Sequence[Covered]) -> list[Obstacle]:
+    names = tuple(sorted(pod.name for pod in pods))
     if not names:
         return []
     rule, status = _rule(budget), budget.held.get("status") or {}

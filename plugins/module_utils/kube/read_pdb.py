@@ -5,9 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..errors import ApiError
 from .api import Kube
 from .pdb import Budget
+
+#: What is judged of a budget's metadata and status.
+_METADATA = ("namespace", "name", "generation")
+_STATUS = (
+    "observedGeneration",
+    "expectedPods",
+    "desiredHealthy",
+    "currentHealthy",
+    "disruptionsAllowed",
+)
 
 
 def read_budgets(kube: Kube) -> list[Budget]:
@@ -17,5 +30,18 @@ def read_budgets(kube: Kube) -> list[Budget]:
     version = next((each for each in ("v1", "v1beta1") if each in versions), None)
     if version is None:
         raise ApiError("GET /apis/policy", 200, "", f"no version known here: {versions}")
-    held = kube.items(f"/apis/policy/{version}/poddisruptionbudgets")
-    return [Budget(each, empty_selects_all=version == "v1") for each in held]
+    path = f"/apis/policy/{version}/poddisruptionbudgets"
+    return kube.collect(path, lambda held: Budget(_judged(held), version == "v1"))
+
+
+def _judged(held: Mapping[str, Any]) -> dict[str, Any]:
+    """A budget without what nobody asks for: a cluster may have thousands."""
+    return {
+        "metadata": _only(_METADATA, held["metadata"]),
+        "spec": held["spec"],
+        "status": _only(_STATUS, held.get("status") or {}),
+    }
+
+
+def _only(names: tuple[str, ...], held: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: held[name] for name in names if name in held}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from ..calico import images
@@ -133,12 +134,19 @@ class Cluster:
 
     def pod_on(self, node: str) -> Pod | None:
         """The pod on a node, rather one that stays than one that terminates."""
-        there = [pod for pod in self.pods if pod.node == node]
+        there = self._pods_by_node.get(node, ())
         return min(there, key=lambda pod: pod.terminating, default=None)
 
     def is_being_replaced(self, node: str) -> bool:
         """Whether a pod there bears our finalizer, perhaps beside its successor."""
-        return any(pod.held for pod in self.pods if pod.node == node)
+        return any(pod.held for pod in self._pods_by_node.get(node, ()))
+
+    @cached_property
+    def _pods_by_node(self) -> Mapping[str, Sequence[Pod]]:
+        found: dict[str, list[Pod]] = {}
+        for pod in self.pods:
+            found.setdefault(pod.node, []).append(pod)
+        return found
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,8 @@ def advise(spec: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedA
         for each in _selected(spec, path, wanted):
             known, names = found.setdefault(each.code, (each, []))
             graver = advisories.gravest_first((known, each))[0]
-            found[each.code] = (graver, [*names, *([node] if node else [])])
+            names += [node] if node else []
+            found[each.code] = (graver, names)
     ordered = advisories.gravest_first([advisory for advisory, _names in found.values()])
     return [MatchedAdvisory(each, tuple(found[each.code][1])) for each in ordered]
 

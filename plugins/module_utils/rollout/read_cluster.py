@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..calico.images import CONTAINER, environment
 from ..errors import ApiError
 from ..kube.annotations import CORDONED_BY, FINALIZER, UPGRADED_AT, VERIFIED
-from ..kube.api import Kube
-from ..kube.pdb import never_met
+from ..kube.api import Kept, Kube
+from ..kube.pdb import Budgets, Covered, never_met
 from ..kube.pods import controller_of, is_mirror, is_ready, revision_of, terminating_since
 from ..kube.read_pdb import read_budgets
 from .cluster import (
@@ -52,33 +53,75 @@ def read_cluster(kube: Kube, spec: RolloutSpec) -> Cluster:
     unread: list[str] = []
     apps = f"/apis/apps/v1/namespaces/{spec.namespace}"
     held = kube.find(f"{apps}/daemonsets/{spec.daemonset}")
-    installations = _optional(kube, (_INSTALLATIONS,), unread)
-    nodes = tuple(_node(each) for each in kube.items("/api/v1/nodes"))
+    installations = _optional(kube, (_INSTALLATIONS,), unread, _spec)
+    nodes = tuple(kube.collect("/api/v1/nodes", _node))
     if held is None:
         return Cluster(None, nodes=nodes, installation=bool(installations), unread=tuple(unread))
-    uid = held["metadata"]["uid"]
-    pods = kube.items("/api/v1/pods")
-    revisions = kube.items(f"{apps}/controllerrevisions")
-    felix = _optional(kube, [f"{group}/felixconfigurations" for group in _CALICO], unread)
-    pools = _optional(kube, [f"{group}/ippools" for group in _CALICO], unread)
+    pods = _read_pods(kube, held["metadata"]["uid"])
+    felix = _optional(kube, [f"{group}/felixconfigurations" for group in _CALICO], unread, _spec)
+    pools = _optional(kube, [f"{group}/ippools" for group in _CALICO], unread, _spec)
     return Cluster(
         _daemon_set(held),
-        tuple(_revision(each) for each in revisions if _owned_by(each, uid)),
-        tuple(_pod(each) for each in pods if _owned_by(each, uid) and _place(each)),
+        _read_revisions(kube, f"{apps}/controllerrevisions", held["metadata"]["uid"]),
+        tuple(pods.owned),
         nodes,
         bool(installations),
-        None if felix is None else {e["metadata"]["name"]: e.get("spec") or {} for e in felix},
-        _of_pools(pools) if pools else _of_environment(held["spec"]["template"]),
-        _hopeless(kube, pods),
+        None if felix is None else dict(felix),
+        _of_pools([spec for _name, spec in pools])
+        if pools
+        else _of_environment(held["spec"]["template"]),
+        _hopeless(pods.covered),
         tuple(unread),
     )
 
 
-def _optional(kube: Kube, paths: Sequence[str], unread: list[str]) -> list[Object] | None:
+@dataclass(frozen=True)
+class _Pods:
+    """What is judged of the cluster's pods: most are not kept at all."""
+
+    #: Those of the DaemonSet that have a node.
+    owned: list[Pod] = field(default_factory=list)
+    #: Those to be evicted that a budget covers, by node.
+    covered: dict[str, list[Covered]] = field(default_factory=dict)
+
+
+def _read_pods(kube: Kube, daemonset_uid: str) -> _Pods:
+    budgets = Budgets(read_budgets(kube))
+
+    def keep(held: Object) -> tuple[str, Pod | None, Covered | None] | None:
+        node = _place(held)
+        pod = _pod(held) if node and _owned_by(held, daemonset_uid) else None
+        covered = budgets.covering(held) if _is_evicted(held) else None
+        return (node or "", pod, covered) if pod or covered else None
+
+    found = _Pods()
+    for node, pod, covered in kube.collect("/api/v1/pods", keep):
+        if pod:
+            found.owned.append(pod)
+        if covered:
+            found.covered.setdefault(node, []).append(covered)
+    return found
+
+
+def _is_evicted(held: Object) -> bool:
+    """Whether a drain evicts it."""
+    return not is_mirror(held) and (controller_of(held) or {}).get("kind") != "DaemonSet"
+
+
+def _read_revisions(kube: Kube, path: str, daemonset_uid: str) -> tuple[Revision, ...]:
+    def keep(held: Object) -> Revision | None:
+        return _revision(held) if _owned_by(held, daemonset_uid) else None
+
+    return tuple(kube.collect(path, keep))
+
+
+def _optional(
+    kube: Kube, paths: Sequence[str], unread: list[str], keep: Callable[[Object], Kept]
+) -> list[Kept] | None:
     """The objects of the first list that is there; None where none is, or it is closed to us."""
     for path in paths:
         try:
-            return list(kube.items(path))
+            return kube.collect(path, keep)
         except ApiError as error:
             if error.status == _CLOSED:
                 unread.append(
@@ -88,6 +131,10 @@ def _optional(kube: Kube, paths: Sequence[str], unread: list[str]) -> list[Objec
             elif error.status != _ABSENT:
                 raise
     return None
+
+
+def _spec(held: Object) -> tuple[str, Object]:
+    return held["metadata"]["name"], held.get("spec") or {}
 
 
 def _owned_by(held: Object, uid: str) -> bool:
@@ -148,19 +195,13 @@ def _place(pod: Object) -> str | None:
     return name
 
 
-def _hopeless(kube: Kube, pods: Sequence[Object]) -> dict[str, tuple[str, ...]]:
+def _hopeless(covered: Mapping[str, Sequence[Covered]]) -> dict[str, tuple[str, ...]]:
     """Of each node, the budgets that no waiting will meet when it is drained."""
-    budgets = read_budgets(kube)
-    by_node: dict[str, list[Object]] = {}
-    for pod in pods:
-        if not is_mirror(pod) and (controller_of(pod) or {}).get("kind") != "DaemonSet":
-            by_node.setdefault(_place(pod) or "", []).append(pod)
-    found = {node: never_met(budgets, here) for node, here in by_node.items()}
+    found = {node: never_met(here) for node, here in covered.items()}
     return {node: tuple(each.text for each in met) for node, met in found.items() if met}
 
 
-def _of_pools(pools: Sequence[Object]) -> str:
-    specs = [each.get("spec") or {} for each in pools]
+def _of_pools(specs: Sequence[Object]) -> str:
     for word in ("vxlan", "ipip"):
         if any(spec.get(f"{word}Mode") in _VXLAN_OR_IPIP for spec in specs):
             return word

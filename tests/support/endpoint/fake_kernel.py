@@ -121,6 +121,10 @@ class Kernel(TcSocket):
         self._called("links")
         return {name: e.ifindex for name, e in self.endpoints.items()}
 
+    def link(self, name: str) -> int | None:
+        self._called("link")
+        return self.endpoints[name].ifindex if name in self.endpoints else None
+
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
         self._called("qdiscs")
         return {e.ifindex: e.qdisc for e in self.endpoints.values() if e.qdisc is not Qdisc.NONE}

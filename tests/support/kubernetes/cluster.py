@@ -21,6 +21,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes import (
     problems,
     selectors,
 )
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.paging import Page
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.resources import (
     NAMESPACES,
     PODS,
@@ -81,17 +82,20 @@ class Cluster:
             raise problems.not_found(target.resource.collection, target.name)
         return held
 
-    def list(self, target: Target, match: Match) -> Object:
+    def list(self, target: Target, match: Match, page: Page) -> Object:
         resource = target.resource
         with self.store.lock:
-            held = self.store.items(resource.collection, target.namespace)
-            revision = self.store.revision
-        items = [o if resource.custom else _bare(o) for _key, o in held if match(o)]
+            revision = self.store.revision if page.revision is None else page.revision
+            try:
+                held = self.store.items(resource.collection, target.namespace, page.revision)
+            except LookupError as error:
+                raise page.expired() from error
+        found, metadata = page.of(held, match, revision)
         return {
             "kind": f"{resource.kind}List",
             "apiVersion": resource.api_version,
-            "metadata": {"resourceVersion": str(revision)},
-            "items": items,
+            "metadata": metadata,
+            "items": [each if resource.custom else _bare(each) for each in found],
         }
 
     def create(self, target: Target, body: Object, dry_run: bool = False) -> Object:

@@ -10,6 +10,7 @@ today's servers both know.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import secrets
 import ssl
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.api import (
     Api,
@@ -45,6 +47,21 @@ class ControlPlane(Api):
     """The API as its administrator, and as a user without any rights."""
 
     nobody: Api
+    #: Where its etcd answers.
+    etcd_url: str
+
+    def compact(self, revision: int) -> None:
+        """Have etcd forget what was before a revision, as the API does every five minutes."""
+        host, port = urlsplit(self.etcd_url).netloc.split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        try:
+            body = json.dumps({"revision": str(revision), "physical": True})
+            connection.request("POST", "/v3/kv/compaction", body)
+            answer = connection.getresponse()
+            if answer.status != http.HTTPStatus.OK:
+                raise RuntimeError(f"etcd does not compact: {answer.read()!r}")
+        finally:
+            connection.close()
 
 
 def find() -> Path | None:
@@ -108,7 +125,8 @@ class _Servers:
         self._stack = stack
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._key, self._certificate = folder / "key.pem", folder / "certificate.pem"
-        self._etcd_port, self._port, self._controllers_port = free_ports(3)
+        etcd_port, self._port, self._controllers_port = free_ports(3)
+        self._etcd_url = f"http://{HOST}:{etcd_port}"
 
     def start(self) -> ControlPlane:
         self._certify()
@@ -118,7 +136,9 @@ class _Servers:
         as_admin = self._api("admin", admin)
         if as_admin.has_controllers:
             self._start_controllers(as_admin.kubeconfig)
-        return ControlPlane(**vars(as_admin), nobody=self._api("nobody", nobody))
+        return ControlPlane(
+            **vars(as_admin), nobody=self._api("nobody", nobody), etcd_url=self._etcd_url
+        )
 
     def _api(self, user: str, token: str) -> Api:
         url, trusted = f"https://{HOST}:{self._port}", str(self._certificate)
@@ -142,7 +162,7 @@ class _Servers:
         ]
 
     def _start_etcd(self) -> None:
-        url = f"http://{HOST}:{self._etcd_port}"
+        url = self._etcd_url
         self._spawn(
             "etcd",
             f"--data-dir={self._folder}/etcd",
@@ -159,7 +179,7 @@ class _Servers:
             "kube-apiserver",
             *self._serving(self._port),
             f"--advertise-address={HOST}",
-            f"--etcd-servers=http://{HOST}:{self._etcd_port}",
+            f"--etcd-servers={self._etcd_url}",
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",

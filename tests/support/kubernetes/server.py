@@ -23,6 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.cluster i
     selection,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.faults import Faults
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.paging import read_page
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.problems import Problem
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.resources import (
     REVIEWS,
@@ -190,7 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self, verb: str, request: _Request, target: Target) -> Object:
         cluster, dry_run = self.server.cluster, request.dry_run
         if verb == "list":
-            return cluster.list(target, _selected(request, target.resource))
+            match = _selected(request, target.resource)
+            return cluster.list(target, match, read_page(request.query))
         if verb == "get":
             return cluster.get(target)
         if target.resource == REVIEWS:

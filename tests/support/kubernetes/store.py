@@ -25,6 +25,11 @@ class Key(NamedTuple):
     name: str
 
 
+def place(key: Key) -> str:
+    """Where it stands among its kind: etcd sorts by this."""
+    return f"{key.namespace}/{key.name}"
+
+
 @dataclass(frozen=True)
 class Change:
     """One entry of the log; ``before`` is None for a new object."""
@@ -51,13 +56,31 @@ class Store:
         with self.lock:
             return self._objects.get(key)
 
-    def items(self, collection: str, namespace: str = "") -> list[tuple[Key, Object]]:
-        """The objects of one kind by namespace and name; of one namespace, if it is given."""
+    def items(
+        self, collection: str, namespace: str = "", revision: int | None = None
+    ) -> list[tuple[Key, Object]]:
+        """The objects of one kind in etcd's order; of one namespace, if it is given.
+
+        ``revision``: as they were then.
+
+        :raises LookupError: when that part of the log was forgotten.
+        """
         with self.lock:
-            found = [(k, o) for k, o in self._objects.items() if k.collection == collection]
+            objects = self._objects if revision is None else self._objects_at(revision)
+            found = [(k, o) for k, o in objects.items() if k.collection == collection]
         return sorted(
-            ((k, o) for k, o in found if namespace in ("", k.namespace)), key=lambda item: item[0]
+            ((k, o) for k, o in found if namespace in ("", k.namespace)),
+            key=lambda item: place(item[0]),
         )
+
+    def _objects_at(self, revision: int) -> dict[Key, Object]:
+        objects = dict(self._objects)
+        for change in reversed(self._since(revision)):
+            if change.before is None:
+                objects.pop(change.key, None)
+            else:
+                objects[change.key] = change.before
+        return objects
 
     def everything(self) -> list[tuple[Key, Object]]:
         with self.lock:
@@ -93,10 +116,13 @@ class Store:
         """
         with self.lock:
             self.wait(after, timeout)
-            if after < self._forgotten:
-                raise LookupError(f"too old resource version: {after} ({self._forgotten})")
-            first = bisect_right(self._log, after, key=lambda change: change.revision)
-            return self._log[first:]
+            return self._since(after)
+
+    def _since(self, revision: int) -> list[Change]:
+        if revision < self._forgotten:
+            raise LookupError(f"too old resource version: {revision} ({self._forgotten})")
+        first = bisect_right(self._log, revision, key=lambda change: change.revision)
+        return self._log[first:]
 
     def forget(self) -> None:
         """Drop the log, as etcd's compaction does: a watch from before now is answered 410."""

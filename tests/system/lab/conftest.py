@@ -21,11 +21,17 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.serving i
 
 
 @pytest.fixture(scope="session", params=APIS)
-def either_api(request: pytest.FixtureRequest) -> Iterator[Api]:
+def served_api(request: pytest.FixtureRequest) -> Iterator[Api]:
+    """One API of each kind for all tests: the real one takes seconds to start."""
     with serving(request.param) as served:
-        if not served.has_controllers:
-            pytest.skip("no kube-controller-manager beside the kube-apiserver")
         yield served
+
+
+@pytest.fixture(scope="session")
+def either_api(served_api: Api) -> Api:
+    if not served_api.has_controllers:
+        pytest.skip("no kube-controller-manager beside the kube-apiserver")
+    return served_api
 
 
 @pytest.fixture

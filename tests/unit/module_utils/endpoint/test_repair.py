@@ -10,11 +10,10 @@ strangers stay, and Felix's newest program is there at the end or the outcome sa
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import combinations, combinations_with_replacement, zip_longest
-from pathlib import Path
 
 import pytest
 
@@ -28,54 +27,39 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judg
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import (
     Outcome,
-    Repairer,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Attachments,
     Behaviour,
     Code,
-    DeadPin,
     Endpoint,
     Hook,
     Outlook,
-    Policy,
     Qdisc,
     Slot,
     Verdict,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     INTERFACE,
-    at,
     endpoint,
-    foreign,
-    listed,
-    ours,
-    told,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import (
     Felix,
     Kernel,
     Killed,
 )
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.repairs import (
+    BROKEN,
+    POLICY,
+    Patch,
+    at_calls,
+    kernel_with,
+    reader_of,
+    repair,
+)
 
-POLICY = Policy(Behaviour.ADD_THEN_DELETE)
 FELIX_BEHAVIOURS = (Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE)
-#: Endpoints that ask for plans of every shape.
-BROKEN = {
-    "handle mismatch": endpoint(at(1), at(2, program=20)),
-    "priority mismatch": endpoint(at(1), (ours(1, 20, 49151),)),
-    "duplicate at one hook": endpoint(at(1), at(1, 2, program=20)),
-    "duplicates at both": endpoint(at(1, 3), at(2, 1, 3, program=20)),
-    "one hook bare": endpoint((), at(1)),
-    "not direct-action": endpoint(at(1), (ours(1, 20, direct_action=False),)),
-    "wrong protocol": endpoint(at(1), (ours(1, 20, protocol=0x0800),)),
-    "wrong chain": endpoint(at(1), (ours(1, 20), ours(2, 21, chain=5))),
-    "among strangers": endpoint(
-        listed(foreign(1), ours(2, 10), foreign(50000)), listed(foreign(100), ours(1, 20))
-    ),
-}
 every_broken = pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 every_felix = pytest.mark.parametrize("behaviour", FELIX_BEHAVIOURS)
 
@@ -83,33 +67,7 @@ every_felix = pytest.mark.parametrize("behaviour", FELIX_BEHAVIOURS)
 @pytest.fixture(autouse=True)
 def _no_real_bpf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test's kernel patches itself in; see ``kernel_with``."""
-    _Patch.now = monkeypatch
-
-
-class _Patch:
-    now: pytest.MonkeyPatch
-
-
-def kernel_with(broken: Endpoint) -> Kernel:
-    kernel = Kernel()
-    kernel.put(broken)
-    kernel.patch(_Patch.now)
-    return kernel
-
-
-def reader_of(kernel: Kernel) -> Reader:
-    return Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
-
-
-def repair(
-    kernel: Kernel,
-    broken: Endpoint,
-    *,
-    retries: int = 3,
-    sleep: Callable[[float], None] = lambda seconds: None,
-) -> Outcome:
-    repairer = Repairer(kernel, reader_of(kernel), POLICY, retries, sleep)
-    return repairer.repair(broken, judge(broken, POLICY))
+    Patch.now = monkeypatch
 
 
 def calls_of(broken: Endpoint) -> int:
@@ -117,17 +75,6 @@ def calls_of(broken: Endpoint) -> int:
     kernel = kernel_with(broken)
     repair(kernel, broken)
     return len(kernel.calls)
-
-
-def at_calls(*deeds: tuple[int, Callable[[], object]]) -> Callable[[int], None]:
-    """Each mode is done before the call of its number, once."""
-
-    def before(number: int) -> None:
-        for point, mode in deeds:
-            if point == number:
-                mode()
-
-    return before
 
 
 def no_times(attachments: Attachments) -> Attachments:
@@ -433,76 +380,3 @@ def test_clsact_goes_before_any_call(broken: Endpoint) -> None:
             Code.MISSING_CLSACT,
             Code.MISSING_PROGRAM,
         }
-
-
-# --- dead pins ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Pins:
-    """A folder of pins, each of a link that is dead unless ``alive``.
-
-    ``vanishing``: someone else removes a pin right after it was looked at.
-    """
-
-    folder: Path
-    alive: bool = False
-    vanishing: bool = False
-
-    def dead(self, hook: Hook) -> DeadPin:
-        path = self.folder / f"{INTERFACE}_{hook.value}"
-        path.touch()
-        return DeadPin(hook, str(path))
-
-
-@pytest.fixture
-def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pins:
-    made = Pins(tmp_path)
-
-    def link_is_dead(_unused: Reader, path: str) -> bool:
-        return not made.alive and (made.vanishing or Path(path).exists())
-
-    monkeypatch.setattr(Reader, "link_is_dead", link_is_dead)
-    return made
-
-
-def test_a_dead_pin_is_removed(pins: Pins) -> None:
-    broken = endpoint(at(1), at(1, program=20), dead_pins=(pins.dead(Hook.EGRESS),))
-    kernel = kernel_with(broken)
-    outcome = repair(kernel, broken)
-    assert outcome.verdict is Verdict.REPAIRED
-    assert told(outcome.done) == [f"unpin egress {pins.folder}/{INTERFACE}_egress"]
-    assert list(pins.folder.iterdir()) == []
-    assert kernel.writes == 0
-
-
-def test_a_pin_that_came_to_life_is_left_alone(pins: Pins) -> None:
-    broken = endpoint(at(1), at(1, program=20), dead_pins=(pins.dead(Hook.EGRESS),))
-    pins.alive = True
-    outcome = repair(kernel_with(broken), broken)
-    assert outcome.verdict is Verdict.CONSISTENT
-    assert len(list(pins.folder.iterdir())) == 1
-    assert "no dead pin any more" in outcome.notes[0]
-
-
-@pytest.mark.parametrize("vanishing", [False, True])
-def test_a_pin_that_someone_else_removed_is_no_error(pins: Pins, vanishing: bool) -> None:
-    pins.vanishing = vanishing
-    broken = endpoint(at(1), at(1, program=20), dead_pins=(pins.dead(Hook.EGRESS),))
-    (pins.folder / f"{INTERFACE}_egress").unlink()
-    outcome = repair(kernel_with(broken), broken)
-    assert outcome.verdict is Verdict.CONSISTENT
-    assert outcome.done == ()
-    assert outcome.notes
-
-
-def test_clsact_comes_between_two_tries(pins: Pins) -> None:
-    """Felix makes clsact, and attaches out of step, while a bare interface's pin is removed."""
-    broken = endpoint((), (), Qdisc.NONE, dead_pins=(pins.dead(Hook.EGRESS),))
-    kernel = kernel_with(broken)
-    felix_made = endpoint(at(1), at(2, program=20))
-    kernel.before_call = at_calls((0, partial(kernel.put, felix_made)))
-    pins.alive = True
-    outcome = repair(kernel, broken)
-    assert outcome.verdict is Verdict.REPAIRED
-    assert judge(kernel.endpoints[INTERFACE], POLICY).findings == ()

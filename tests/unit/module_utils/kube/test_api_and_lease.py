@@ -104,18 +104,6 @@ def test_find_is_none_only_where_there_is_nothing() -> None:
         Server(refusal(403)).kube().find("/x")
 
 
-def test_items_follows_the_pages() -> None:
-    server = Server()
-    server.answers = [
-        {"items": [{"a": 1}], "metadata": {"continue": "more"}},
-        {"items": [{"a": 2}], "metadata": {}},
-    ]
-    assert server.kube().items("/x", labelSelector="a=b") == [{"a": 1}, {"a": 2}]
-    first, second = (query for _method, _path, query in server.asked)
-    assert "continue" not in first
-    assert second == {**first, "continue": "more"}
-
-
 @pytest.mark.parametrize(
     ("record", "expected"),
     [

@@ -16,6 +16,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_fi
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.pdb import (
     Budget,
+    Budgets,
     never_met,
     obstacles,
     selects,
@@ -116,7 +117,7 @@ def counted(allowed: int, healthy: int, desired: int, expected: int) -> Mapping[
     ],
 )
 def test_budgets_that_no_waiting_meets(strict: Budget) -> None:
-    (found,) = never_met([strict], [pod("a"), pod("b")])
+    (found,) = never_met(Budgets([strict]).covered([pod("a"), pod("b")]))
     assert found.budget == "shop/web"
     assert found.pods == ("shop/a", "shop/b")
     assert "relax the budget" in found.text
@@ -127,7 +128,7 @@ def test_a_budget_that_refuses_now_is_met_later() -> None:
     (found,) = obstacles([waiting], [pod()])
     assert not found.never
     assert "2 of 3 pods are healthy" in found.text
-    assert not never_met([waiting], [pod()])
+    assert not never_met(Budgets([waiting]).covered([pod()]))
 
 
 def test_a_budget_that_allows_less_than_all() -> None:
@@ -151,7 +152,7 @@ def test_who_is_not_asked_about() -> None:
 
 def test_two_budgets_over_one_pod() -> None:
     two = [budget(name, status=counted(5, 5, 0, 5)) for name in "ab"]
-    (found,) = never_met(two, [pod()])
+    (found,) = never_met(Budgets(two).covered([pod()]))
     assert found.budget == "shop/a, shop/b"
     assert found.pods == ("shop/a",)
 

@@ -12,16 +12,12 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import (
-    FORMER_REVISION,
     UPDATE_STRATEGY,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     Cluster,
     DaemonSet,
-    Mode,
     Node,
-    Pod,
-    Revision,
     RolloutSpec,
     State,
 )
@@ -31,7 +27,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.permi
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
     CODES,
-    Judgement,
     check_overrides,
     judge,
     not_permitted,
@@ -39,73 +34,19 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.prefl
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.serialize import (
     preflight,
 )
-
-OLD, NEW = "v3.28.1", "v3.29.5"
-
-
-def template(version: str, **env: str) -> dict[str, Any]:
-    listed = [{"name": name, "value": value} for name, value in env.items()]
-    node = {"name": "calico-node", "image": f"calico/node:{version}", "env": listed}
-    cni = {"name": "install-cni", "image": f"calico/cni:{version}"}
-    return {"spec": {"initContainers": [cni], "containers": [node]}}
-
-
-def bpf(version: str = OLD, **env: str) -> dict[str, Any]:
-    return template(version, FELIX_BPFENABLED="true", **env)
-
-
-def revision(number: int, version: str, **env: str) -> Revision:
-    return Revision(f"calico-node-{version}", number, f"hash-{version}", bpf(version, **env))
-
-
-def pod(node: str, version: str = OLD, **changes: Any) -> Pod:
-    made = Pod(f"pod-{node}", node, f"calico/node:{version}", f"hash-{version}", True)
-    return replace(made, **changes)
-
-
-def cluster(*nodes: str, version: str = OLD, **changes: Any) -> Cluster:
-    """A healthy one of kernel 5.15, all at ``version``."""
-    made = Cluster(
-        DaemonSet("kube-system", "calico-node", bpf(version)),
-        (revision(1, version),),
-        tuple(pod(name, version) for name in nodes),
-        tuple(Node(name, kernel="5.15.0-105-generic") for name in nodes),
-        encapsulation="none",
-    )
-    return replace(made, **changes)
-
-
-def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
-    """Of a, b and c, those ``done`` are at the new version and verified, and the template is."""
-    annotations = {FORMER_REVISION: f"calico-node-{former}"}
-    nodes = [
-        Node(n, verified=f"hash-{version}", upgraded_at=f"2026-11-23T22:0{i}:00Z")
-        for i, n in enumerate(done)
-    ]
-    nodes += [Node(n) for n in "abc" if n not in done]
-    return Cluster(
-        DaemonSet("kube-system", "calico-node", bpf(version), annotations=annotations),
-        (revision(1, former), revision(2, version)),
-        tuple(pod(n, version if n in done else former) for n in "abc"),
-        tuple(replace(node, kernel="5.15.0") for node in nodes),
-        encapsulation="none",
-    )
-
-
-SPEC = RolloutSpec(version=NEW)
-BACK = RolloutSpec(mode=Mode.ROLLBACK)
-
-
-def blocked(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in judged.blockers]
-
-
-def warned(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in judged.warnings]
-
-
-def states(judged: Judgement) -> dict[str, State]:
-    return {each.node.name: each.state for each in judged.nodes}
+from ansible_collections.dataplane.calico_bpf.tests.support.rollout.clusters import (
+    NEW,
+    OLD,
+    SPEC,
+    blocked,
+    bpf,
+    cluster,
+    pod,
+    states,
+    template,
+    upgraded,
+    warned,
+)
 
 
 def test_nothing_speaks_against_a_healthy_cluster() -> None:
@@ -430,71 +371,6 @@ def test_a_digest_alone_is_an_unknown_version() -> None:
     judged = judge(RolloutSpec(manifest=[manifest(pinned)]), cluster("a"))
     assert blocked(judged) == [("unknown_version", None)]
     assert "calico/node@sha256:0a" in judged.blockers[0].message
-
-
-# --- back -----------------------------------------------------------------------------------------
-
-
-def test_back_goes_over_the_changed_nodes_the_newest_first() -> None:
-    seen = upgraded("a", "b")
-    judged = judge(BACK, seen)
-    assert list(states(judged)) == ["b", "a"]
-    assert blocked(judged) == []
-    assert judged.target is not None
-    assert judged.target.version == OLD
-    assert judged.target.patch["spec"]["template"]["$patch"] == "replace"
-    half = replace(seen.nodes[2], cordoned_by="run 1")
-    judged = judge(BACK, replace(seen, nodes=(*seen.nodes[:2], half)))
-    assert states(judged) == {"c": State.INTERRUPTED, "b": State.TODO, "a": State.TODO}
-    assert list(states(judged)) == ["c", "b", "a"]
-
-
-def test_back_without_a_note_is_to_the_newest_older_revision() -> None:
-    seen = upgraded("a")
-    unnoted = replace(seen, revisions=(revision(0, "v3.27.0"), *seen.revisions))
-    unnoted = replace(unnoted, daemonset=DaemonSet("kube-system", "calico-node", bpf(NEW)))
-    judged = judge(BACK, unnoted)
-    assert judged.former is not None
-    assert judged.former.name == f"calico-node-{OLD}"
-
-
-def test_once_it_is_back_the_revision_is_the_former_one() -> None:
-    seen = upgraded("a")
-    assert seen.daemonset is not None
-    # The controller gives the old revision a new number.
-    revisions = (revision(3, OLD), revision(2, NEW))
-    held = replace(seen.daemonset, template=bpf(OLD))
-    back = replace(seen.nodes[0], verified=f"hash-{OLD}")
-    seen = replace(seen, daemonset=held, revisions=revisions, nodes=(back, *seen.nodes[1:]))
-    judged = judge(BACK, replace(seen, pods=tuple(pod(n) for n in "abc")))
-    assert judged.target is not None
-    assert judged.target.revision == revisions[0]
-    assert states(judged) == {"a": State.DONE}
-
-
-def test_there_must_be_something_to_go_back_to() -> None:
-    assert blocked(judge(BACK, cluster("a"))) == [("no_former_revision", None)]
-
-
-def test_the_way_back_stays_open() -> None:
-    """What was known of the former release, and what is wrong now, is told and no more."""
-    seen = upgraded("a", former="v3.29.1")
-    nodes = (replace(seen.nodes[0], ready=False), *seen.nodes[1:])
-    judged = judge(BACK, replace(seen, nodes=nodes, budgets={"a": ("shop/db: never",)}))
-    assert blocked(judged) == []
-    assert warned(judged) == [
-        ("known_bad_path", "heartbeat_churn"),
-        ("node_not_ready", "a"),
-        ("budget_never_met", "a"),
-    ]
-
-
-def test_but_not_away_from_tcx() -> None:
-    seen = upgraded("a", former="v3.30.7", version="v3.31.7")
-    nodes = tuple(replace(node, kernel="6.8.0") for node in seen.nodes)
-    assert blocked(judge(BACK, replace(seen, nodes=nodes))) == [("known_bad_path", "tcx_downgrade")]
-    seen = replace(seen, nodes=nodes, felix={"default": {"bpfAttachType": "TC"}})
-    assert blocked(judge(BACK, seen)) == []
 
 
 # --- what is returned -----------------------------------------------------------------------------

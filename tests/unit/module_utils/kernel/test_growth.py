@@ -1,0 +1,103 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The work for ten times the interfaces is ten times the work, not a hundred times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditOptions,
+    Mode,
+    audit,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import (
+    RawFilter,
+    TcSocket,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Behaviour,
+    Hook,
+    Policy,
+    Qdisc,
+    Verdict,
+)
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import at, endpoint
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
+
+#: Ten times the work may take this many times as long: a quadratic part takes a hundred times.
+MOST = 25
+
+
+class Links(TcSocket):
+    """A namespace with so many interfaces that have nothing attached."""
+
+    def __init__(self, count: int) -> None:
+        self.held = {f"cali{n:07x}": n + 1 for n in range(count)}
+
+    def links(self) -> dict[str, int]:
+        return self.held
+
+    def clsact_qdiscs(self) -> dict[int, Qdisc]:
+        return {}
+
+    def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
+        raise AssertionError("there is no qdisc to ask")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU time, the least of three runs."""
+    times = []
+    for _run in range(3):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    made.patch(monkeypatch)
+    return made
+
+
+def read_all_by_name(links: Links) -> None:
+    reader = Reader(links, look_into_programs=False, tcx_pins="/nowhere")
+    assert len(reader.read_named(list(links.held)).endpoints) == len(links.held)
+
+
+def test_interfaces_are_found_by_their_names_in_linear_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bpf, "tcx_programs", lambda *_: [])
+    few, many = (seconds(partial(read_all_by_name, Links(n))) for n in (500, 5000))
+    assert many / few < MOST
+
+
+def test_a_repair_does_not_list_all_links_for_each_endpoint(kernel: Kernel) -> None:
+    """One hook is bare, so that the endpoint is read again after its repair."""
+    listed = {}
+    for count in (2, 20):
+        kernel.endpoints.clear()
+        for n in range(count):
+            state = endpoint(at(1, program=10 + n), ())
+            kernel.put(replace(state, interface=f"cali{n}", ifindex=n + 1))
+        kernel.calls.clear()
+        options = AuditOptions(
+            ("cali*",), policy=Policy(Behaviour.ADD_THEN_DELETE), mode=Mode.REPAIR, settle=0
+        )
+        reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
+        outcomes = audit(options, kernel, reader, lambda _seconds: None).outcomes
+        assert {o.verdict for o in outcomes} == {Verdict.DRIFTED}
+        assert all(o.done for o in outcomes)
+        listed[count] = kernel.calls.count("links") + kernel.calls.count("qdiscs")
+    assert listed[20] == listed[2]
