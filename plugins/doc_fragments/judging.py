@@ -36,7 +36,7 @@ options:
     type: float
     default: 1.0
   retries:
-    description: How often an endpoint is planned anew when someone else writes to it meanwhile.
+    description: How often an endpoint is planned again after another process wrote to it.
     type: int
     default: 3
 """

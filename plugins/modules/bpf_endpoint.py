@@ -116,7 +116,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Mend the endpoint of one pod, on the node where it runs
+- name: Repair the endpoint of one pod, on the node where it runs
   dataplane.calico_bpf.bpf_endpoint:
     namespace: shop
     pod: cart-7d4b9c5f6-x2x7k
@@ -133,7 +133,7 @@ EXAMPLES = r"""
       program: cali_tc_preamble
 
 # In AWX, with namespace and pod from the job template's survey:
-- name: Mend the endpoint that the survey names
+- name: Repair one endpoint by its interface
   dataplane.calico_bpf.bpf_endpoint:
     namespace: "{{ survey_namespace }}"
     pod: "{{ survey_pod }}"
@@ -205,7 +205,7 @@ verdict:
   type: str
   sample: repaired
 outlook:
-  description: What Felix's next passes will make of the endpoint as it stands.
+  description: What Felix's next passes will make of the endpoint in its present state.
   returned: with O(state=consistent)
   type: str
   sample: ok
@@ -228,7 +228,7 @@ findings:
       hook: null
       message: >-
         ingress is at pref 49152 handle 1, egress at pref 49152 handle 2: Felix fails every 10 s,
-        FOR EVER
+        UNTIL REPAIRED
       repairable: true
       severity: drift
 remaining:
@@ -238,7 +238,7 @@ remaining:
   elements: dict
   sample: []
 plan:
-  description: The steps that mend it.
+  description: The steps that repair it.
   returned: with O(state=consistent)
   type: list
   elements: dict

@@ -14,9 +14,9 @@ description:
     direct-action filter or as a TCX program. What is there under the same name is replaced in one
     step, so that the hook is never bare.
   - An attachment that is neither Calico's nor of the given name is never touched.
-  - Whether a program is there already is told by the kernel's tag, the hash of its instructions,
+  - A program that is attached already is recognized by the kernel's tag, the hash of its instructions,
     for what is loaded by this task. A tag says nothing of a program's maps, so a program that is
-    running already (O(pinned), O(program_id)) is also told by its id.
+    running already (O(pinned), O(program_id)) is also recognized by its id.
 options:
   interface:
     description: The interface.

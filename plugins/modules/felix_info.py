@@ -15,7 +15,7 @@ description:
     endpoints it left dirty, by its log.
   - Over a O(window) it also tells how much CPU Felix uses, how many C(tc) processes there are at a
     time, and who attaches and detaches filters at which interface.
-  - What is not there is no failure. A closed port or a missing log is told as such.
+  - Missing data is not an error. A closed port or a missing log is reported in the result.
 options:
   window:
     description:
@@ -153,7 +153,7 @@ tc:
       description: How many there are at the end.
       type: int
     most:
-      description: The most that were seen at a time. Looked for every 20 ms; shorter lives are missed.
+      description: The most that were seen at a time. Processes are listed every 20 ms; shorter ones are missed.
       type: int
     oldest_seconds:
       description: The greatest age that any was seen at.
@@ -195,7 +195,7 @@ health:
           description: What it says beside.
           type: str
     error:
-      description: Why nobody answered, or why the answer is not Felix's; null otherwise.
+      description: Why no answer came, or why the answer is not Felix's; null otherwise.
       type: str
   sample:
     reachable: true

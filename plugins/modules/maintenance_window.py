@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Looks at the controller's clock, and fails with a clear text where now is outside the window, or
     where what comes next would not be over before it closes.
-  - Ask before each node. What is done stays done, and a later run goes on in the next window.
+  - Ask before each node. What is done stays done, and a later run resumes in the next window.
   - In check mode it fails for a window that makes no sense, but not for being outside of it, since
     a run is tried out before its window opens; it warns then.
 options:

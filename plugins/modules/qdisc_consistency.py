@@ -68,7 +68,7 @@ seealso:
   - module: dataplane.calico_bpf.bpf_endpoint
   - module: dataplane.calico_bpf.bpf_tc_program
   - name: Calico issue 10143
-    description: The field report of endpoints left dirty for ever.
+    description: The report of endpoints that stay dirty.
     link: https://github.com/projectcalico/calico/issues/10143
 author:
   - The dataplane.calico_bpf contributors (@dataplane)
@@ -123,11 +123,11 @@ endpoints:
     verdict:
       description: >-
         One of V(consistent), V(drifted), V(repaired), V(contended) (someone else kept writing),
-        V(vanished) (the interface went meanwhile) and V(unmanaged).
+        V(vanished) (the interface disappeared) and V(unmanaged).
       type: str
     outlook:
       description: >-
-        What Felix's next passes will make of the endpoint as it stands: V(ok), V(heals) (by itself,
+        What Felix's next passes will make of the endpoint in its present state: V(ok), V(heals) (by itself,
         after an error) or V(stuck) (never).
       type: str
     outlook_by_behaviour:
@@ -152,7 +152,7 @@ endpoints:
           description: V(ingress), V(egress), or null where it concerns both.
           type: str
         message:
-          description: What is wrong, what is enforced meanwhile, and what to do.
+          description: What is wrong, what is enforced until it is repaired, and what to do.
           type: str
         severity:
           description: V(drift), or V(notice) for what changes no verdict.
@@ -166,7 +166,7 @@ endpoints:
       elements: dict
       contains: *finding
     plan:
-      description: The steps that mend it, in order. Check mode and a real run give the same.
+      description: The steps that repair it, in order. Check mode and a real run give the same.
       type: list
       elements: dict
       contains: &steps
@@ -196,7 +196,7 @@ endpoints:
           returned: with V(unpin)
           type: str
     done:
-      description: The steps carried out; more than the plan where it had to be made anew.
+      description: The steps carried out; more than the plan if the endpoint was planned again.
       type: list
       elements: dict
       contains: *steps
@@ -269,7 +269,7 @@ endpoints:
           hook: null
           message: >-
             ingress is at pref 49152 handle 1, egress at pref 49152 handle 2: Felix fails every
-            10 s, FOR EVER
+            10 s, UNTIL REPAIRED
           repairable: true
           severity: drift
       remaining:
@@ -277,7 +277,7 @@ endpoints:
           hook: null
           message: >-
             ingress is at pref 49152 handle 1, egress at pref 49152 handle 2: Felix fails every
-            10 s, FOR EVER
+            10 s, UNTIL REPAIRED
           repairable: true
           severity: drift
       plan:

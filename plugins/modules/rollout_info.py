@@ -15,7 +15,7 @@ description:
   - It does not fail where there are blockers; they are all returned at once, each with what to do
     about it. It fails where the API does not answer, or where the options make no sense.
   - Nodes at different versions, as a run that stopped leaves them, are no reason to refuse. They
-    are told apart by RV(nodes[].state), and the run goes on where it stopped.
+    are distinguished by RV(nodes[].state), and the run resumes where it stopped.
 options:
   namespace:
     description: The DaemonSet's namespace.
@@ -29,7 +29,7 @@ options:
     description:
       - V(upgrade) judges the way to O(version) or O(manifest).
       - V(rollback) judges the way back to the former revision, for the nodes that were changed, the
-        newest first. Only what makes it impossible or dangerous refuses it; all else is told.
+        newest first. Only what makes it impossible or dangerous is a blocker; the rest are warnings.
     type: str
     choices: [upgrade, rollback]
     default: upgrade
@@ -87,7 +87,7 @@ requirements:
 notes:
   - An action plugin. It runs on the controller and needs no connection to the host.
   - FelixConfigurations, IPPools and Installations are read where they are there. Where they may not
-    be read, that is told, and what depends on them warns and never refuses.
+    be read, that is reported, and what depends on them warns and never blocks.
   - Whether the DaemonSet is O(manifest)'s already is judged by what the manifest says. A setting
     that is only left out of it does not count.
 seealso:

@@ -25,7 +25,7 @@ options:
     default: held
   must_hold:
     description: >-
-      We hold it already and only renew it: fail if it is another's by now, or nobody's.
+      The run already holds the Lease and only renews it. Fail if another run holds it, or no run.
     type: bool
     default: false
   keep_for:
@@ -70,7 +70,7 @@ EXAMPLES = r"""
       holder: "{{ rollout }}"
     must_hold: true
 
-- name: Let the canary run for ten minutes, and keep the Lease meanwhile
+- name: Let the canary run for ten minutes, and keep the Lease
   dataplane.calico_bpf.rollout_lease:
     lease:
       holder: "{{ rollout }}"
@@ -83,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder:
-  description: Who holds it now, or would but for check mode; null for nobody.
+  description: The holder, in check mode the predicted one; null if the Lease is free.
   returned: always
   type: str
   sample: anna@bastion 2026-11-23T22:00Z 3f2a
@@ -103,7 +103,7 @@ expires_at:
   type: str
   sample: "2026-11-23T22:11:04+00:00"
 previous_holder:
-  description: Who held it before; null for nobody.
+  description: The holder before; null if the Lease was free.
   returned: success
   type: str
 """

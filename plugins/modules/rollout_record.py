@@ -13,11 +13,11 @@ description:
   - >-
     Takes one event of a rollout that goes node by node, shows it at once as one line of progress,
     such as C([node 2/5 worker-2] drain: begun), and, with O(directory), appends it to a journal and
-    makes two reports of the journal anew, C(report.json) and C(report.html).
+    writes both reports from the journal again, C(report.json) and C(report.html).
   - The journal is only ever appended to, one line of JSON for each event, and is on the disk before
     the task ends. Several nodes of a batch may record at once. A line torn by a crash costs that
     one event; the report names it.
-  - The report is made anew at every event, so it is right at whichever event the run was cut off.
+  - The report is written again at each event, so it is complete even if the run is cut off.
     A run is V(completed) only when it said so.
   - The HTML report is one file that needs no network and no script. It begins with the verdict and
     what to do next.
@@ -65,7 +65,7 @@ options:
       - A phase without O(node) is one of the whole run.
     type: str
   message:
-    description: Why, for whoever reads the report; above all of a failure.
+    description: The reason, for the readers of the report; above all of a failure.
     type: str
   position:
     description: The place of the node in the run, from 1.
@@ -84,7 +84,7 @@ options:
     type: dict
   begin:
     description:
-      - What the run is about, told with its first event. C(title) is the report's; C(nodes) lists
+      - What the run is about, given with its first event. C(title) is the report's; C(nodes) lists
         the names of the nodes in their order, or mappings with C(name) and C(version), so that the
         report can also tell which were never reached.
       - Whatever else it holds is shown as it is.

@@ -113,7 +113,7 @@ churn:
       - {interface: cali0123456789a, attached: 6, detached: 6, by: [gone, tc, unknown]}
     overrun: false
 tc:
-  description: C(tc) processes that were seen meanwhile.
+  description: C(tc) processes that were seen in that time.
   returned: always
   type: dict
   contains:
@@ -121,7 +121,7 @@ tc:
       description: How many there are at the end.
       type: int
     most:
-      description: The most that were seen at a time. Looked for every 20 ms; shorter lives are missed.
+      description: The most that were seen at a time. Processes are listed every 20 ms; shorter ones are missed.
       type: int
     oldest_seconds:
       description: The greatest age that any was seen at.

@@ -19,7 +19,7 @@ from ..kernel import namespace, privilege
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
-from ..model import Attachment, Endpoint, Hook, ModuleResult
+from ..model import Attachment, Endpoint, Hook, ModuleResult, Policy
 from . import argspec, serialize
 from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
 from .audit import Audit, AuditOptions, Mode, audit, vanished
@@ -122,12 +122,13 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleRes
     hooks = {h: params[h.value] for h in Hook if params[h.value]}
     for options in (params, *hooks.values()):
         _check(options)
+    policy = argspec.policy(params)
     privilege.require_for_writing(f"state={params['state']}")
     interface = _interface(params)
     with _node(params["netns"]) as (tc, reader):
         before = open_endpoint(reader, interface)
         if params["state"] == "consistent":
-            return _endpoint_consistent(params, check_mode, with_diff, before, tc, reader)
+            return _endpoint_consistent(params, policy, check_mode, with_diff, before, tc, reader)
         worker = ProgramAttacher(tc, before)
         if params["state"] == "attached":
             after = _attach(worker, before, hooks, check_mode)
@@ -141,6 +142,7 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleRes
 
 def _endpoint_consistent(
     params: Params,
+    policy: Policy,
     check_mode: bool,
     with_diff: bool,
     before: Endpoint,
@@ -149,7 +151,7 @@ def _endpoint_consistent(
 ) -> ModuleResult:
     order = AuditOptions(
         interfaces=(escape(before.interface),),
-        policy=argspec.policy(params),
+        policy=policy,
         mode=_mode(True, check_mode),
         settle=params["settle"],
         retries=params["retries"],

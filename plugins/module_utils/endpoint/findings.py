@@ -155,7 +155,7 @@ def _missing(
     if now is Outlook.STUCK and policy.also_safe_for:
         passes += " (set calico_version: the other hook is then moved to where Felix heals both)"
     if any(a.calico and a.enforces for a in endpoint.at(hook)):
-        enforced = "another attach type enforces meanwhile"
+        enforced = "another attach type enforces until then"
     else:
         enforced = "NO POLICY IS ENFORCED at this hook"
     return Finding(
@@ -178,9 +178,8 @@ def _shape_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Finding]
             yield Finding(
                 Code.WRONG_CHAIN,
                 hook,
-                f"{a} is in chain {a.chain}, where NO PACKET MEETS IT; a Felix that adds, then "
-                "deletes, deletes "
-                "its own new filter in its stead",
+                f"{a} is in chain {a.chain}, where NO PACKET MEETS IT; Felix "
+                "(add_then_delete) deletes its own new filter instead of it",
             )
         if not a.direct_action:
             yield Finding(
@@ -254,7 +253,7 @@ def _slot_findings(endpoint: Endpoint, behaviour: Behaviour, now: Outlook) -> It
     ahead = {
         Outlook.OK: "Felix's next pass brings them together",
         Outlook.HEALS: "Felix fails and then heals it",
-        Outlook.STUCK: "Felix fails every 10 s, FOR EVER",
+        Outlook.STUCK: "Felix fails every 10 s, UNTIL REPAIRED",
     }[now]
     yield Finding(code, None, f"ingress is at {i}, egress at {e}: {ahead}")
 

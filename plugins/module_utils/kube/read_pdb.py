@@ -35,7 +35,7 @@ def read_budgets(kube: Kube) -> list[Budget]:
 
 
 def _judged(held: Mapping[str, Any]) -> dict[str, Any]:
-    """A budget without what nobody asks for: a cluster may have thousands."""
+    """Only what is judged of a budget: a cluster may have thousands."""
     return {
         "metadata": _only(_METADATA, held["metadata"]),
         "spec": held["spec"],

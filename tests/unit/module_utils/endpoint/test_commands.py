@@ -82,6 +82,15 @@ def test_numbers_out_of_range_are_refused_before_anything_is_read(
     assert kernel.calls == []
 
 
+@pytest.mark.parametrize("state", ["consistent", "attached", "absent"])
+def test_an_unknown_release_is_refused_whatever_the_state(kernel: Kernel, state: str) -> None:
+    with pytest.raises(Refusal, match=r"calico_version is 'v9\.9\.9'"):
+        commands.bpf_endpoint(
+            {**ENDPOINT, "state": state, "calico_version": "v9.9.9"}, False, False
+        )
+    assert kernel.calls == []
+
+
 def test_only_writing_needs_privilege(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(purpose: str) -> None:
         raise Refusal(f"{purpose} needs root")

@@ -1,0 +1,39 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The text that users see in modules, roles and playbooks is plain English."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+#: The worst of what is not said by the documentation of the kernel, Kubernetes or Ansible.
+CLUMSY = re.compile(
+    r"\b(told|mends?|mended|anew|nobody|whoever|for\s+ever|goes\s+on|meanwhile|as\s+it\s+stands)\b",
+    re.IGNORECASE,
+)
+SEEN = sorted(
+    path
+    for glob in (
+        "plugins/modules/*.py",
+        "plugins/doc_fragments/*.py",
+        "plugins/filter/*.yml",
+        "roles/**/*.yml",
+        "playbooks/**/*.yml",
+    )
+    for path in CHECKOUT.glob(glob)
+)
+
+
+@pytest.mark.parametrize("path", SEEN, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_no_clumsy_words(path: Path) -> None:
+    assert CLUMSY.findall(path.read_text()) == []
+
+
+def test_the_check_finds_them_across_lines() -> None:
+    text = "It goes\n  on for ever. Nobody mended it, and nobody was told."
+    assert len(CLUMSY.findall(text)) == 6
