@@ -40,9 +40,12 @@ WAITS = {f"{OURS}node_drain", f"{OURS}calico_node_pod"}
 ON_NODE = {f"{OURS}felix_info", f"{OURS}qdisc_consistency"}
 ON_CONTROLLER = {
     *WAITS,
+    f"{OURS}calico_daemonset",
     f"{OURS}maintenance_window",
+    f"{OURS}node_cordon",
     f"{OURS}rollout_info",
     f"{OURS}rollout_lease",
+    f"{OURS}rollout_phase",
     f"{OURS}rollout_record",
     "kubernetes.core.k8s",
     "kubernetes.core.k8s_info",

@@ -170,12 +170,14 @@ def test_a_felix_that_dies_in_mid_pass_leaves_nothing_behind(
         for name, point in (("worker-1", "between_hooks"), ("worker-2", "after_add")):
             where = {"interface": "cali*", "hook": "ingress", "point": point}
             lab.cluster.node(name).faults.killed_in_pass = where
-        code, told = lab.upgrade(version=to, calico_bpf_overrides=list(accepted))
+        code, told = lab.upgrade(
+            version=to, calico_bpf_overrides=list(accepted), reattach_patience=10
+        )
         assert code == 0, told
         lab.must_be_complete(to)
         # What the old Felix left is repaired beside the new one, which may have been at work there:
         # the old program is then a stale one, and the new one's slot another.
-        after = "node_upgrade", "reattach"
+        after = ("reattach",)
         assert repaired(lab, "worker-1", *after) == [mismatch]
         left = {"duplicate_program", "stale_program", mismatch}
         assert set(repaired(lab, "worker-2", *after)) <= left
