@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import Rollout, new_rollout
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.lab_cluster import Playbook
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import new_rollout
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     CHECKOUT,
     end_on_signals,
@@ -105,17 +106,20 @@ def measure(nodes: int) -> Cost:
             ANSIBLE_CALLBACKS_ENABLED="executions",
             EXECUTIONS=str(file),
         )
-        return cost(nodes, _upgrade(rollout), _lines(file))
+        cpu = upgrade(rollout.start(**VARIABLES))
+        rollout.must_be_complete()
+        return cost(nodes, cpu, _lines(file))
 
 
-def _upgrade(rollout: Rollout) -> float:
-    """The CPU time that it took, in seconds."""
-    running = rollout.start(**VARIABLES)
+def upgrade(running: Playbook) -> float:
+    """The CPU time of a run and all that it started, in seconds.
+
+    :raises RuntimeError: it did not end well.
+    """
     _pid, status, used = os.wait4(running.process.pid, 0)
     running.process.returncode = os.waitstatus_to_exitcode(status)
     if running.process.returncode:
         raise RuntimeError(f"the upgrade failed:\n{running.log.read_text()[-5000:]}")
-    rollout.must_be_complete()
     return used.ru_utime + used.ru_stime
 
 
