@@ -231,9 +231,8 @@ nodes:
       description: When it was last changed, or null.
       type: str
     problems:
-      description: What is wrong there, in words.
-      type: list
-      elements: str
+      description: What speaks against the run on this node, in the form of RV(problems).
+      type: dict
 versions:
   description: How many pods run each version.
   returned: always

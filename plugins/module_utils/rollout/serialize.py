@@ -78,10 +78,7 @@ def preflight(
             for told in judged.advisories
         ],
         # At the top level Ansible takes a key named warnings for its own.
-        "problems": {
-            "blockers": [_problem(each) for each in judged.blockers],
-            "warnings": [_problem(each) for each in judged.warnings],
-        },
+        "problems": _problems(judged.problems),
         "permissions": [str(each) for each in missing],
         "encapsulation": cluster.encapsulation,
         "estimated_seconds": left * node_duration,
@@ -93,13 +90,18 @@ def _accepted(told: MatchedAdvisory, spec: RolloutSpec) -> set[str]:
     return {told.advisory.code} if general else set(spec.overrides)
 
 
-def _problem(each: Problem) -> Result:
-    return {
-        "code": each.code,
-        "node": each.node,
-        "advisory": each.advisory,
-        "message": each.message,
-    }
+def _problems(problems: Iterable[Problem]) -> Result:
+    by_weight: dict[str, list[Result]] = {"blockers": [], "warnings": []}
+    for problem in problems:
+        by_weight["blockers" if problem.blocks else "warnings"].append(
+            {
+                "code": problem.code,
+                "node": problem.node,
+                "advisory": problem.advisory,
+                "message": problem.message,
+            }
+        )
+    return {**by_weight}
 
 
 def _daemon_set(held: DaemonSet | None, cluster: Cluster) -> Result | None:
@@ -159,5 +161,5 @@ def _node(standing: NodeStatus, cluster: Cluster) -> Result:
         "cordoned_by": node.cordoned_by,
         "verified": node.verified,
         "upgraded_at": node.upgraded_at,
-        "problems": [each.message for each in standing.problems],
+        "problems": _problems(standing.problems),
     }
