@@ -184,7 +184,7 @@ def test_the_verdict_comes_first_then_what_to_do() -> None:
     text = Page(page_of(failed())).text
     order = [
         "Stopped at worker-2, verify: 1 of 3 nodes done", "it does not", "nothing else was touched",
-        "What to do next", "Look at the checks of worker-2", "Notes", "left at OnDelete",
+        "What to do next", "Check the failed checks of worker-2 below", "Notes", "left at OnDelete",
         "Packets lost: 1 of 100", "Timeline", "Endpoints that drifted",
         "cali1 on worker-2: contended",
         "Details", "dirty endpoints", "NO", "strange:",

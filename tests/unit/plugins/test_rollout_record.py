@@ -102,12 +102,12 @@ def test_check_mode_takes_no_real_reports_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ("status: done, run: r", "status done wants a node or a phase"),
+        ("status: done, run: r", "status done needs a node or a phase"),
         ("status: exploded, run: r", "value of status must be one of"),
         ("status: begun", "missing required arguments: run"),
         (
             "status: begun, run: r, directory: /dev/null/x",
-            "/dev/null/x/journal.jsonl is not written",
+            "/dev/null/x/journal.jsonl of the rollout cannot be written",
         ),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_line_that_is_no_event_is_refused(line: str) -> None:
         (Event(" ", Status.BEGUN), "run is empty"),
         (Event("r", Status.DONE), "a node or a phase"),
         (Event("r", Status.FAILED), "a node or a phase"),
-        (Event("r", Status.UNREACHABLE, phase="drain"), "wants the node"),
+        (Event("r", Status.UNREACHABLE, phase="drain"), "needs the node"),
         (Event("r", Status.NOTE, "worker-1"), "a message or a result"),
     ],
 )

@@ -98,7 +98,9 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(DataplaneError, match=r"file/journal\.jsonl is not written: .+file"),
+        pytest.raises(
+            DataplaneError, match=r"file/journal\.jsonl of the rollout cannot be written: .+file"
+        ),
         locked(tmp_path / "file" / "journal.jsonl"),
     ):
         pytest.fail("it was opened")

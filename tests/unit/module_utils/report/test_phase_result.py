@@ -13,9 +13,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phase_
     CheckRecord,
     DrainRecord,
     PhaseResult,
+    one_line,
     outline,
     phase_result,
-    told,
     version_of,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import (
@@ -138,7 +138,7 @@ def test_nothing_given_is_changed() -> None:
 
 def test_a_step_tells_what_the_report_does_not_know() -> None:
     step = {"action": "unpin", "hook": "egress", "path": "/pin", "new": [1]}
-    assert told(step) == "unpin egress /pin new [1]"
+    assert one_line(step) == "unpin egress /pin new [1]"
 
 
 def test_an_outline_reads_well() -> None:

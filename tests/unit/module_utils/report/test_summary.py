@@ -90,7 +90,7 @@ def test_every_cut_of_a_journal_is_told_as_not_ended(rollout: Rollout) -> None:
         begun = last.status.value == "begun" and last.node
         assert on == ([(last.node, last.phase)] if begun else [])
         step = next_steps(made)[0]
-        assert "cut off after its last event" in step
+        assert "the run was killed after its last event" in step
         if begun:
             assert f"({last.node}, {last.phase})" in step
 
@@ -112,7 +112,7 @@ def test_a_failure_stops_the_run(rollout: Rollout) -> None:
         assert [n.cordoned for n in made.nodes] == [False, True, False]
         steps = next_steps(made)
         assert "checks of w2" in steps[0]
-        assert "Cordoned by this run, if nobody uncordoned it since: w2 " in steps[1]
+        assert "Cordoned by this run, unless uncordoned since: w2 " in steps[1]
         assert "same playbook again" in steps[2]
         assert "rollback playbook" in steps[3]
     assert made.message == "w3 was not touched"
