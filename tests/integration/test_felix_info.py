@@ -145,7 +145,7 @@ def test_a_sick_node_seen_from_all_sides_at_once(node: Node) -> None:
     assert (result["changed"], result["waited_seconds"]) == (False, 0)
 
 
-def test_a_node_with_nothing_is_told_quickly_and_is_no_failure(node: Node) -> None:
+def test_missing_data_is_not_an_error(node: Node) -> None:
     result = node.look()
     health = result["health"]
     assert (result["felix"], result["churn"], result["log"]) == ([], None, None)
@@ -157,7 +157,7 @@ def test_a_node_with_nothing_is_told_quickly_and_is_no_failure(node: Node) -> No
     assert result["elapsed_ms"] < 5_000
 
 
-def test_a_felix_whose_port_is_closed_is_told_from_none(node: Node) -> None:
+def test_a_closed_port_differs_from_no_felix(node: Node) -> None:
     with actors.felix(node.prefix):
         result = node.look()
     assert len(result["felix"]) == 1
@@ -239,7 +239,7 @@ def test_the_log_of_one_pod(node: Node) -> None:
     assert node.look(pod_uid="u3")["log"] is None
 
 
-def test_what_can_not_be_meant_is_refused(lab: Lab) -> None:
+def test_bad_options_are_refused(lab: Lab) -> None:
     for options in ({"health_url": "localhost:9099"}, {"window": -1}, {"wait_gone": 4000}):
         result = lab.module("felix_info", **options)
         assert result.get("failed"), options

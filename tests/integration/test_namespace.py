@@ -90,7 +90,7 @@ def test_no_namespace_means_staying() -> None:
         assert own_namespace() == home
 
 
-def test_what_is_no_namespace_is_refused(lab: Lab, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_namespace_is_refused(lab: Lab, tmp_path: Path) -> None:
     """And nothing of it blames a missing privilege: root asked."""
     file = tmp_path / "file"
     file.touch()

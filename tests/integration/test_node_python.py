@@ -75,7 +75,7 @@ def test_nothing_but_python_is_needed(lab: Lab, bare_python: str) -> None:
     audit_and_repair(lab, bare_python)
 
 
-def test_what_runs_already_is_attached_with_nothing_but_python(lab: Lab, bare_python: str) -> None:
+def test_a_running_program_is_attached_with_python_alone(lab: Lab, bare_python: str) -> None:
     """A program by its pin or its id, and an object by libbpf, which is no Python library."""
     interface = lab.endpoint("cali1")
     place = {"netns": lab.netns, "interface": interface, "hook": "ingress"}

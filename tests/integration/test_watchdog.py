@@ -62,7 +62,7 @@ def egress(lab: Lab) -> int:
     return lab.program_ids(CALI, "egress")[0]
 
 
-def test_nobody_does_anything(lab: Lab, egress: int) -> None:
+def test_undisturbed(lab: Lab, egress: int) -> None:
     outcome = repaired_while(lab, lambda: None)
     assert (outcome.verdict, outcome.notes) == (Verdict.REPAIRED, ())
     assert lab.program_ids(CALI, "egress") == [egress]

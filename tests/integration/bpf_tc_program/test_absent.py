@@ -78,7 +78,7 @@ def test_absent(module_lab: Lab, tmp_path: Path) -> None:
     assert all(event.startswith("deleted") for event in events)
 
 
-def test_absent_leaves_a_strangers_pin_alone(module_lab: Lab, compiled: Path, pins: Path) -> None:
+def test_absent_keeps_another_owners_pin(module_lab: Lab, compiled: Path, pins: Path) -> None:
     """Only the pin of what is detached goes; a map's or another program's is none of ours."""
     lab, interface = module_lab, endpoint(module_lab)
     lab.attach(interface, "ingress", 1)

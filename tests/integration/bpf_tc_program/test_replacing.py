@@ -49,7 +49,7 @@ def test_replacing_is_one_step_and_keeps_the_handle(module_lab: Lab, tmp_path: P
     assert "handle 0x3" in event
 
 
-def test_what_decides_that_a_program_is_there_already(module_lab: Lab) -> None:
+def test_a_program_already_attached_is_found_by_tag_or_id(module_lab: Lab) -> None:
     """The tag for what is loaded, the id for what runs already, and direct action for both."""
     lab = module_lab
     by_tag, by_id, by_pin, inert = (endpoint(lab) for _unused in range(4))
@@ -107,7 +107,7 @@ def test_a_handle_of_the_callers_is_taken_literally(module_lab: Lab) -> None:
     assert (new.slot, behind) == ((49152, 5), old)
 
 
-def test_clsact_is_made_where_there_is_none(module_lab: Lab) -> None:
+def test_a_missing_clsact_is_made(module_lab: Lab) -> None:
     """In check mode it is only foreseen."""
     lab, interface = module_lab, endpoint(module_lab, clsact=False)
     options: Options = {
@@ -126,7 +126,7 @@ def test_clsact_is_made_where_there_is_none(module_lab: Lab) -> None:
     assert not done.ingress
 
 
-def test_tcx_is_swapped_in_place_and_strangers_keep_theirs(module_lab: Lab, compiled: Path) -> None:
+def test_tcx_is_replaced_in_place_among_foreign_programs(module_lab: Lab, compiled: Path) -> None:
     """A stranger before and one behind calico: same order, same ids, ours swapped between them."""
     lab, interface = module_lab, endpoint(module_lab)
     pins = [lab.pin(v) for v in ("foreign", "allow", "pass")]

@@ -126,7 +126,7 @@ def test_the_other_hook_stays_bare(story: Story) -> None:
     assert (story.states[2].filters(other), story.states[2].tcx(other)) == ((), [])
 
 
-def test_the_result_tells_what_the_kernel_holds(story: Story) -> None:
+def test_the_result_shows_the_kernel_state(story: Story) -> None:
     after = story.runs[1]["attachment"]["after"]
     done = story.states[2]
     assert story.runs[1]["attachment"]["before"] is None

@@ -144,7 +144,7 @@ def test_states(state: Endpoint, expected: str) -> None:
     assert "".join(s[0].name[0] for s in seen) == expected
 
 
-def test_what_felix_says_where_it_cannot_attach() -> None:
+def test_felix_message_if_it_cannot_attach() -> None:
     wrong = endpoint(at(1), (ours(1, protocol=0x0800),))
     assert predict(wrong, Behaviour.ADD_THEN_DELETE) == (STUCK, ATTACH_FAILED)
     taken = endpoint(at(1), (), Qdisc.INGRESS)

@@ -166,7 +166,7 @@ def finish(steps: Iterator[object]) -> None:
 
 
 @every_felix
-def test_repaired_is_said_only_of_what_stays_so(behaviour: Behaviour) -> None:
+def test_repaired_needs_a_consistent_end(behaviour: Behaviour) -> None:
     """One pass of Felix's, each of its steps at any point of the audit or after it.
 
     Felix deletes by priority and handle what it listed before. If the repair frees a handle in
@@ -220,7 +220,7 @@ def test_a_program_that_a_delete_hit_by_chance_is_put_back() -> None:
     assert any("put back" in note for note in outcome.notes)
 
 
-def test_a_program_that_cannot_be_put_back_is_told() -> None:
+def test_a_program_that_cannot_be_put_back_is_reported() -> None:
     kernel = kernel_with(BROKEN["handle mismatch"])
     kernel.forgets = True
     newer: list[int] = []
@@ -248,7 +248,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("broken", "write"), WRITES)
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EAGAIN])
-def test_a_passing_refusal_is_planned_anew(broken: Endpoint, write: int, number: int) -> None:
+def test_a_temporary_refusal_is_planned_again(broken: Endpoint, write: int, number: int) -> None:
     kernel = kernel_with(broken)
     kernel.refuse = {write: number}
     outcome = repair(kernel, broken)
@@ -261,7 +261,7 @@ def test_a_passing_refusal_is_planned_anew(broken: Endpoint, write: int, number:
 @pytest.mark.parametrize(("broken", "write"), WRITES)
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.ENOMEM])
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
-def test_a_lasting_refusal_tells_what_was_done_and_is_taken_up_again(
+def test_a_permanent_refusal_reports_the_steps_done_and_a_rerun_completes(
     broken: Endpoint, write: int, number: int, for_good: bool
 ) -> None:
     kernel = kernel_with(broken)
@@ -289,7 +289,7 @@ def assert_a_second_run_finishes(kernel: Kernel, broken: Endpoint) -> None:
         assert [a.program_id for a in now.at(hook)] == [a.program_id for a in ideal.at(hook)]
 
 
-def test_a_program_that_is_gone_is_planned_anew() -> None:
+def test_a_missing_program_is_planned_again() -> None:
     """Felix replaced it between the snapshot and the repair."""
     broken = BROKEN["handle mismatch"]
     kernel = kernel_with(broken)
@@ -311,7 +311,7 @@ def test_a_program_that_is_gone_is_planned_anew() -> None:
 
 
 @pytest.mark.parametrize(("broken", "write"), WRITES)
-def test_a_second_run_finishes_what_a_killed_one_began(broken: Endpoint, write: int) -> None:
+def test_a_second_run_completes_a_killed_one(broken: Endpoint, write: int) -> None:
     kernel = kernel_with(broken)
     kernel.kill_after = write
     with pytest.raises(Killed):

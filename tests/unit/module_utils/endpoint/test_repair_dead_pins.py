@@ -88,7 +88,7 @@ def test_a_pin_that_came_to_life_is_left_alone(pins: Pins) -> None:
 
 
 @pytest.mark.parametrize("vanishing", [False, True])
-def test_a_pin_that_someone_else_removed_is_no_error(pins: Pins, vanishing: bool) -> None:
+def test_a_pin_removed_by_another_process_is_not_an_error(pins: Pins, vanishing: bool) -> None:
     pins.vanishing = vanishing
     broken = endpoint(at(1), at(1, program=20), dead_pins=(pins.dead(Hook.EGRESS),))
     (pins.folder / f"{INTERFACE}_egress").unlink()

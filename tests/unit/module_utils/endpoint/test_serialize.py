@@ -119,7 +119,7 @@ def test_felix_message_is_there_exactly_where_stuck() -> None:
     assert "felix_message" not in serialize.outcome(seen(HEALTHY, Verdict.CONSISTENT))
 
 
-def test_a_program_that_went_missing_on_the_way_is_told() -> None:
+def test_a_program_that_disappeared_is_reported() -> None:
     """``findings`` tells what was found before; that a hook is bare since then must be told too."""
     left = endpoint(at(1), ())
     judged = judge(left, POLICY)
@@ -130,7 +130,7 @@ def test_a_program_that_went_missing_on_the_way_is_told() -> None:
     assert "NO POLICY IS ENFORCED" in json.dumps(serialize.outcome(outcome))
 
 
-def test_only_what_drifted_or_changed_is_listed() -> None:
+def test_only_drifted_or_changed_endpoints_are_listed() -> None:
     outcomes = (
         seen(HEALTHY, Verdict.CONSISTENT),
         seen(replace(MISMATCH, interface="calib"), Verdict.DRIFTED),

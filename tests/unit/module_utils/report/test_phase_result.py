@@ -116,7 +116,7 @@ def test_versions(pod: Any, version: str) -> None:
         {"anything": {"at": ["all", {"deep": 0}]}},
     ],
 )
-def test_what_is_not_understood_is_kept_as_it_came(result: dict[str, Any]) -> None:
+def test_unknown_values_are_kept(result: dict[str, Any]) -> None:
     assert phase_result(result) == PhaseResult(other=result)
 
 
@@ -136,7 +136,7 @@ def test_nothing_given_is_changed() -> None:
     assert given == result_of("drain")
 
 
-def test_a_step_tells_what_the_report_does_not_know() -> None:
+def test_a_step_shows_unknown_values() -> None:
     step = {"action": "unpin", "hook": "egress", "path": "/pin", "new": [1]}
     assert one_line(step) == "unpin egress /pin new [1]"
 
