@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What felix_info tells of real processes, a real server, a log, and real changes of filters."""
+"""felix_info with real processes, a real server, a log, and real changes of filters."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def audit_and_repair(lab: Lab, python: str) -> None:
     here: dict[str, Any] = {"netns": lab.netns, "settle": 0}
     audit = run_module("qdisc_consistency", here, python=python)
     assert audit["summary"]["verdicts"]["drifted"] == 2, audit
-    mended = run_module("bpf_endpoint", {**here, "interface": first}, python=python)
-    assert mended["verdict"] == "repaired", mended
+    result = run_module("bpf_endpoint", {**here, "interface": first}, python=python)
+    assert result["verdict"] == "repaired", result
     whole = run_module("qdisc_consistency", {**here, "state": "consistent"}, python=python)
     verdicts = whole["summary"]["verdicts"]
     assert (verdicts["repaired"], verdicts["consistent"]) == (1, 1), whole
@@ -158,5 +158,5 @@ def _fails(words: list[str]) -> bool:
 
 @pytest.mark.parametrize("python", other_pythons())
 def test_other_versions_of_python(lab: Lab, tmp_path: Path, python: str) -> None:
-    """Without their site-packages, whatever is in there."""
+    """Without their site-packages."""
     audit_and_repair(lab, interpreter(tmp_path, "-I -S", python))

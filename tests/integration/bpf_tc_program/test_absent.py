@@ -25,7 +25,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.tc.pins import (
 
 
 def test_absent(module_lab: Lab, tmp_path: Path) -> None:
-    """By name, by handle, and by being Calico's; strangers and the clsact qdisc stay."""
+    """By name, by handle, and Calico's by default; foreign filters and clsact stay."""
     lab = module_lab
     cases: dict[str, Options] = {}
     wanted: dict[str, Options] = {

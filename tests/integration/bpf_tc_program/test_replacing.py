@@ -28,7 +28,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import (
 
 
 def test_replacing_is_one_step_and_keeps_the_handle(module_lab: Lab, tmp_path: Path) -> None:
-    """The kernel tells of one filter replaced and none deleted, so the hook was never bare."""
+    """The kernel reports one filter replaced and none deleted, so the hook was never bare."""
     lab, interface = module_lab, endpoint(module_lab)
     lab.attach(interface, "ingress", 3)
     lab.attach(interface, "ingress", 1, priority=100, variant="foreign", name="cil_from_container")
@@ -50,7 +50,7 @@ def test_replacing_is_one_step_and_keeps_the_handle(module_lab: Lab, tmp_path: P
 
 
 def test_a_program_already_attached_is_found_by_tag_or_id(module_lab: Lab) -> None:
-    """The tag for what is loaded, the id for what runs already, and direct action for both."""
+    """By tag if it is loaded, by id if it runs already; both need direct-action."""
     lab = module_lab
     by_tag, by_id, by_pin, inert = (endpoint(lab) for _unused in range(4))
     for interface in (by_tag, by_id, by_pin):
@@ -127,7 +127,7 @@ def test_a_missing_clsact_is_made(module_lab: Lab) -> None:
 
 
 def test_tcx_is_replaced_in_place_among_foreign_programs(module_lab: Lab, compiled: Path) -> None:
-    """A stranger before and one behind calico: same order, same ids, ours swapped between them."""
+    """Foreign programs before and behind Calico: same order, same ids, ours replaced."""
     lab, interface = module_lab, endpoint(module_lab)
     pins = [lab.pin(v) for v in ("foreign", "allow", "pass")]
     # The third is Calico's by its program's name, so it must be another name.

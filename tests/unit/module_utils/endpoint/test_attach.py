@@ -187,7 +187,7 @@ def test_present_is_idempotent_by_id_for_a_running_one() -> None:
         ((u32(9, 5),), Place(HERE, priority=9), "one kind and protocol only"),
         ((ours(1, protocol=0x0800),), Place(HERE, handle=2), "one kind and protocol only"),
     ],
-    ids=["a stranger's", "at the given handle", "Calico's", "another kind", "another protocol"],
+    ids=["another owner's", "at the given handle", "Calico's", "another kind", "another protocol"],
 )
 def test_present_refuses_another_owners_place(
     present: Attachments, place: Place, words: str
@@ -256,7 +256,7 @@ def test_absent_writes(present: Attachments, place: Place, written: list[str]) -
             "does not belong to Calico",
         ),
     ],
-    ids=["several", "a stranger's", "a stranger's of another name"],
+    ids=["several", "another owner's", "another owner's, of another name"],
 )
 def test_absent_refuses(present: Attachments, place: Place, words: str) -> None:
     attacher, socket = tc_attacher(present)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many endpoints at once: what is drift, what is left alone, and what check mode foretells."""
+"""Audits of many endpoints: drift, unmanaged endpoints, and the prediction of check mode."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_an_endpoint_that_drifts_after_its_repair_is_not_repaired(kernel: Kernel
 
 
 def test_a_refusal_stops_and_reports_the_steps_done(kernel: Kernel) -> None:
-    """What was written at the refused endpoint itself is told as well."""
+    """The result includes the steps done at the refused endpoint."""
     kernel.put(named("cali1", 1, endpoint(at(1), at(1, 2, program=20))))
     kernel.refuse = {3: errno.EPERM}
     seen = run(kernel, AuditMode.REPAIR)
@@ -238,7 +238,7 @@ def test_check_mode_predicts(state: Endpoint) -> None:
 
 
 def _undisturbed(state: Endpoint, mode: AuditMode) -> tuple[tuple[Plan, object], int]:
-    """What was done, and all else that is told of it; and the writes that it took."""
+    """The steps done, the rest of the result, and the number of writes."""
     kernel = Kernel()
     kernel.put(state)
     with pytest.MonkeyPatch.context() as patch:

@@ -74,7 +74,7 @@ def test_chain_0_stays_together() -> None:
         (ours(2, protocol=0x0800), errno.EINVAL),
         (u32(49152), errno.EINVAL),
     ],
-    ids=["taken", "taken by a stranger", "another protocol", "another kind"],
+    ids=["taken", "taken by a foreign filter", "another protocol", "another kind"],
 )
 def test_what_the_kernel_refuses(present: Attachment, number: int) -> None:
     with pytest.raises(kernel_rules.Refused) as refused:

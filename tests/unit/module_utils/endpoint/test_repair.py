@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Repairs while others write, while the kernel refuses, and while we are killed.
 
-Whatever happens, and at whichever point: no hook is ever without an enforcing program that had one,
-strangers stay, and Felix's newest program is there at the end or the outcome says that it is not.
+At any event and at any point: a hook that had an enforcing program has one, foreign filters stay,
+and Felix's newest program is attached at the end or the outcome says that it is not.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def no_times(attachments: Attachments) -> Attachments:
     return tuple(a._replace(loaded_at=0) for a in attachments)
 
 
-def strangers(e: Endpoint) -> list[Attachments]:
+def foreign_filters(e: Endpoint) -> list[Attachments]:
     return [tuple(a for a in e.at(hook) if not a.calico) for hook in Hook]
 
 
@@ -89,7 +89,7 @@ def assert_unharmed(kernel: Kernel, broken: Endpoint) -> None:
     """I1 and I3, at every moment so far. With add_then_delete Felix trips over another chain."""
     felix_trips = broken is BROKEN["wrong chain"]
     assert [gap for gap in kernel.gaps if not (felix_trips and gap.startswith("Felix"))] == []
-    assert strangers(kernel.endpoints[INTERFACE]) == strangers(broken)
+    assert foreign_filters(kernel.endpoints[INTERFACE]) == foreign_filters(broken)
 
 
 def assert_felix_won_or_it_is_said(kernel: Kernel, felix: Felix, outcome: Outcome) -> None:
@@ -101,7 +101,7 @@ def assert_felix_won_or_it_is_said(kernel: Kernel, felix: Felix, outcome: Outcom
             assert any(hook.value in note for note in outcome.notes)
 
 
-# --- nobody disturbs ------------------------------------------------------------------------------
+# --- undisturbed ----------------------------------------------------------------------------------
 
 
 @every_broken
@@ -130,7 +130,7 @@ def test_a_second_repair_writes_nothing(broken: Endpoint) -> None:
     assert (outcome.done, kernel.writes) == ((), written)
 
 
-# --- Felix writes meanwhile -----------------------------------------------------------------------
+# --- Felix writes during the repair ---------------------------------------------------------------
 
 
 @every_felix
@@ -167,11 +167,11 @@ def finish(steps: Iterator[object]) -> None:
 
 @every_felix
 def test_repaired_needs_a_consistent_end(behaviour: Behaviour) -> None:
-    """One pass of Felix's, each of its steps at any point of the audit or after it.
+    """One pass of Felix, each of its steps at any point of the audit or after it.
 
     Felix deletes by priority and handle what it listed before. If the repair frees a handle in
-    between, the kernel gives it to Felix's new filter, which Felix then deletes itself. Nobody can
-    prevent that; but it is over within the settle time, and a last look after that must see it.
+    between, the kernel gives it to Felix's new filter, which Felix then deletes itself. That
+    cannot be prevented; but it is over within the settle time, and the last read must detect it.
     """
     broken = BROKEN["handle mismatch"]
     wrong = []

@@ -23,7 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     INTERFACE,
     at,
     endpoint,
-    told,
+    in_words,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.repairs import (
     POLICY,
@@ -44,7 +44,7 @@ def _no_real_bpf(monkeypatch: pytest.MonkeyPatch) -> None:
 class Pins:
     """A folder of pins, each of a link that is dead unless ``alive``.
 
-    ``vanishing``: someone else removes a pin right after it was looked at.
+    ``vanishing``: another process removes a pin right after it was read.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ def test_a_dead_pin_is_removed(pins: Pins) -> None:
     kernel = kernel_with(broken)
     outcome = repair(kernel, broken)
     assert outcome.verdict is Verdict.REPAIRED
-    assert told(outcome.done) == [f"unpin egress {pins.folder}/{INTERFACE}_egress"]
+    assert in_words(outcome.done) == [f"unpin egress {pins.folder}/{INTERFACE}_egress"]
     assert list(pins.folder.iterdir()) == []
     assert kernel.writes == 0
 

@@ -31,15 +31,15 @@ def test_endpoints() -> None:
     found = phase_result(parity(endpoint("cali1", "repaired"), endpoint("cali2"))).parity
     assert found
     assert (found.looked_at, found.found, found.repaired, found.left) == (20, 2, 1, 1)
-    mended, left = found.endpoints
-    assert (mended.interface, mended.verdict, mended.outlook) == ("cali1", "repaired", "ok")
-    assert mended.plan == (
+    fixed, left = found.endpoints
+    assert (fixed.interface, fixed.verdict, fixed.outlook) == ("cali1", "repaired", "ok")
+    assert fixed.plan == (
         "add egress cali_tc_preambl:[4180] id 4180 pref 49152 handle 1",
         "delete egress cali_tc_preambl:[4180] id 4180 pref 49152 handle 2",
     )
-    assert [(f.code, f.hook) for f in mended.findings] == [("handle_mismatch", "")]
-    assert (mended.remaining, left.remaining) == ((), left.findings)
-    assert mended.other == {}
+    assert [(f.code, f.hook) for f in fixed.findings] == [("handle_mismatch", "")]
+    assert (fixed.remaining, left.remaining) == ((), left.findings)
+    assert fixed.other == {}
 
 
 def test_counts_that_a_template_made_text_of() -> None:
