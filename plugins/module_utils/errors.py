@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors for the person on call. Only module.py and the actions turn them into a failure."""
+"""Errors whose text the user sees. Only module.py and the actions turn them into a failure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 
 class DataplaneError(Exception):
-    """Something failed; the text says what, where, and what to do next.
+    """The text says what failed, where, and what to do next.
 
-    ``facts`` are returned beside the text: what was changed, what is still there.
+    ``facts`` are returned beside the text: what was changed, what remains.
     """
 
     def __init__(self, text: str, facts: Mapping[str, Any] | None = None) -> None:
@@ -23,13 +23,13 @@ class DataplaneError(Exception):
 
 
 class Refusal(DataplaneError):
-    """Bad input or a missing precondition: nothing was touched."""
+    """Bad input or a missing precondition: nothing was changed."""
 
 
 class KernelError(DataplaneError):
     """The kernel refused ``operation`` with ``errno``.
 
-    ``detail`` is the kernel's own explanation where it gave one: netlink's extended
+    ``detail`` is the kernel's own explanation, if any: netlink's extended
     acknowledgement, or the verifier's log.
     """
 
@@ -50,9 +50,9 @@ class ProgramRefused(DataplaneError):
 
 
 class ApiError(DataplaneError):
-    """The Kubernetes API refused ``operation`` with an HTTP ``status``; 0 where none came.
+    """The Kubernetes API refused ``operation`` with an HTTP ``status``; 0 without an answer.
 
-    ``reason`` is the API's own word for it, such as Forbidden or TooManyRequests.
+    ``reason`` is the reason in the API's answer, such as Forbidden or TooManyRequests.
     """
 
     def __init__(self, operation: str, status: int, reason: str, message: str) -> None:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The words of the collection: what is attached at an endpoint's hooks, and what may be said of it.
+"""The data classes that the layers share: endpoints, attachments, findings, plans.
 
-No I/O. Whatever crosses from one layer to another is one of these types.
+No I/O.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AttachType(str, Enum):
 
 
 class Qdisc(str, Enum):
-    """What sits at an interface's ffff: handle; an ``ingress`` qdisc keeps clsact out."""
+    """The qdisc at an interface's handle ffff:; an ``ingress`` qdisc excludes clsact."""
 
     CLSACT = "clsact"
     INGRESS = "ingress"
@@ -57,7 +57,7 @@ class Behaviour(str, Enum):
 
 
 class Outlook(str, Enum):
-    """What Felix's next passes will make of an endpoint if nobody else touches it."""
+    """The effect of Felix's next passes on an endpoint that no other program changes."""
 
     OK = "ok"
     HEALS = "heals"
@@ -74,14 +74,14 @@ class Verdict(str, Enum):
 
 
 class Severity(str, Enum):
-    """``drift`` counts for the verdict; a ``notice`` is told and changes no verdict."""
+    """``drift`` counts for the verdict; a ``notice`` is reported and does not change it."""
 
     DRIFT = "drift"
     NOTICE = "notice"
 
 
 class Code(str, Enum):
-    """Every deviation that a finding can name; findings.py says when and why."""
+    """The codes of findings; findings.py has the condition of each."""
 
     MISSING_CLSACT = "missing_clsact"
     INGRESS_QDISC = "ingress_qdisc"
@@ -108,7 +108,7 @@ class Action(str, Enum):
 
 
 class Slot(NamedTuple):
-    """Where a filter sits in chain 0 of a hook: what Felix compares between the hooks."""
+    """The place of a filter in chain 0 of a hook, which Felix compares between the hooks."""
 
     priority: int
     handle: int
@@ -125,23 +125,23 @@ class Attachment(NamedTuple):
     """
 
     attach_type: AttachType
-    #: 0 for TCX, which knows neither priority nor handle.
+    #: 0 for TCX, which has neither priority nor handle.
     priority: int
     handle: int
-    #: 0 where the kernel names none (a filter that is not cls_bpf).
+    #: 0 if the filter is not cls_bpf.
     program_id: int
     #: The filter's own name (TCA_BPF_NAME), by which Felix finds it; for TCX the program's name.
     name: str
     tag: str
     direct_action: bool
     calico: bool
-    #: The classifier: "bpf", or what a stranger uses (u32, flower, matchall, ...).
+    #: The classifier: "bpf", or that of a foreign filter (u32, flower, matchall, ...).
     kind: str = "bpf"
     protocol: int = ETH_P_ALL
     chain: int = 0
     #: 0 for a filter, and for a TCX program attached without a link.
     link_id: int = 0
-    #: Nanoseconds from boot to the program's load; 0 where it was not asked for.
+    #: Nanoseconds from boot to the program's load; 0 if it was not read.
     loaded_at: int = 0
 
     @property
@@ -154,7 +154,7 @@ class Attachment(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        """Packets meet it: TCX always, a filter in chain 0 (Calico's go to no other)."""
+        """Packets reach it: TCX always, a filter only in chain 0."""
         return self.attach_type is AttachType.TCX or self.chain == 0
 
     @property
@@ -177,14 +177,14 @@ Attachments = tuple[Attachment, ...]
 
 
 class DeadPin(NamedTuple):
-    """A pinned TCX link that is attached to nothing any more."""
+    """A pinned TCX link that is no longer attached."""
 
     hook: Hook
     path: str
 
 
 class EmptyProgArray(NamedTuple):
-    """A program array without any entry, which an attached program jumps through."""
+    """A program array without any entry, which an attached program uses."""
 
     hook: Hook
     program_id: int
@@ -194,9 +194,9 @@ class EmptyProgArray(NamedTuple):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An interface with what is attached at its hooks, each in the order of the kernel's dump.
+    """An interface with the attachments at its hooks, in the order of the kernel's dump.
 
-    TCX programs stand before filters, as they run.
+    TCX programs come before filters, as they run.
     """
 
     interface: str
@@ -214,11 +214,16 @@ class Endpoint:
         """The same endpoint with other attachments at ``hook``."""
         ingress = attachments if hook is Hook.INGRESS else self.ingress
         egress = attachments if hook is Hook.EGRESS else self.egress
-        # Built at once: a search for a plan makes many, and dataclasses.replace is slow.
+        # Not dataclasses.replace, which is slow: a search for a plan makes many.
         return Endpoint(
-            self.interface, self.ifindex, self.qdisc, ingress, egress,
-            self.dead_pins, self.empty_prog_arrays,
-        )  # fmt: skip
+            interface=self.interface,
+            ifindex=self.ifindex,
+            qdisc=self.qdisc,
+            ingress=ingress,
+            egress=egress,
+            dead_pins=self.dead_pins,
+            empty_prog_arrays=self.empty_prog_arrays,
+        )
 
     @property
     def has_calico(self) -> bool:
@@ -227,10 +232,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Policy:
-    """What an endpoint is judged against.
+    """The standard by which an endpoint is judged.
 
-    ``attach_type`` None: whichever the endpoint uses. ``also_safe_for``: behaviours that Felix may
-    have instead; no plan makes their outlook worse.
+    ``attach_type`` None: the one that the endpoint uses. ``also_safe_for``: behaviours that Felix
+    may have instead; no plan makes their outlook worse.
     """
 
     behaviour: Behaviour = Behaviour.ADD_THEN_DELETE
@@ -248,11 +253,11 @@ class Finding:
 
 
 class Step(NamedTuple):
-    """One kernel write of a plan. It names exactly what it touches."""
+    """One kernel write of a plan. It names exactly what it changes."""
 
     action: Action
     hook: Hook
-    #: The filter that comes or goes; for ``unpin`` None.
+    #: The filter to add or delete; None for ``unpin``.
     filter: Attachment | None
     path: str = ""
 
@@ -266,12 +271,12 @@ Plan = tuple[Step, ...]
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that can be said of one endpoint from one snapshot."""
+    """Findings, plan and outlook of one endpoint from one snapshot."""
 
     findings: tuple[Finding, ...]
     plan: Plan
     outlook: Outlook
-    #: What Felix would log after ``error=``'s sentence; None unless the outlook is ``stuck``.
+    #: The line that Felix would log; None unless the outlook is ``stuck``.
     felix_message: str | None = None
 
     @property
@@ -280,13 +285,13 @@ class Judgement:
 
 
 def named_by_calico(name: str) -> bool:
-    """The rule by which Felix itself tells its filters from others'."""
+    """The rule by which Felix itself recognizes its filters."""
     return PREAMBLE in name or LEGACY in name
 
 
 @dataclass(frozen=True)
 class ModuleResult:
-    """What a module returns; with ``failure`` it fails with that text, and with ``values``."""
+    """The result of a module; with ``failure`` it fails with that text and ``values``."""
 
     values: Mapping[str, Any]
     failure: str | None = None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door of the modules that run on a node: from AnsibleModule to a command and back."""
+"""The entry point of the modules that run on a node: AnsibleModule, command, result."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def run(command: Callable[[Params, bool, bool], ModuleResult], **spec: Any) -> N
 
 
 def run_info(read: Callable[[Params], Mapping[str, Any]], **spec: Any) -> None:
-    """Run ``read``, which changes nothing and knows no modes."""
+    """Run ``read``, which changes nothing in any mode."""
     run(lambda params, _check_mode, _diff: ModuleResult(read(params)), **spec)

@@ -99,9 +99,9 @@ advisories:
     - code: vxlan_mixed_releases
       severity: refuse
       text: >-
-        While nodes up to 3.30.6 and from 3.31 on stand side by side under VXLAN, traffic from
-        host-networked pods to services is dropped on those not upgraded yet.
-      advice: Go to 3.30.7 on all nodes first, then on.
+        While some nodes run 3.30.6 or older and others 3.31 or newer under VXLAN, nodes that are
+        not upgraded yet drop traffic from host-networked pods to services.
+      advice: Upgrade all nodes to 3.30.7 first.
       fixed_in: [3.30.7]
       refs: ["#11910", 25cb2c376e]
       accepted: false
@@ -112,7 +112,7 @@ severity:
   sample: refuse
 from_behaviour:
   description:
-    - How the present release re-attaches, V(add_then_delete), V(replace_and_compare) or V(replace);
+    - How the running release re-attaches, V(add_then_delete), V(replace_and_compare) or V(replace);
       null for an unknown release and for those before 3.27.5 and 3.28.2.
   returned: always
   type: str
@@ -149,11 +149,11 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
 def calico_advisory_info(given: Mapping[str, Any]) -> Mapping[str, Any]:
     kernel = parse_kernel(given["kernel"] or "")
     path = UpgradePath(
-        parse(given["from_version"] or ""),
-        parse(given["to_version"]),
-        kernel,
-        given["encapsulation"],
-        given["attach_type"] or attach_type(None, kernel),
+        origin=parse(given["from_version"] or ""),
+        target=parse(given["to_version"]),
+        kernel=kernel,
+        encapsulation=given["encapsulation"],
+        attach_type=given["attach_type"] or attach_type(None, kernel),
     )
     chosen = select(path) if path.target else [unknown_version(given["to_version"])]
     return {"changed": False, **serialize.advised(path, chosen)}

@@ -25,8 +25,8 @@ from pyroute2 import IPRoute
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditMode,
     AuditOptions,
-    Mode,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     audit as run_audit,
@@ -184,7 +184,7 @@ def mismatched(clock: Clock, node: Node, suffix: str = "") -> None:
 def whole_repair(clock: Clock, node: Node) -> None:
     """From nothing known to all repaired, as one run of the module does it but for settling."""
     node.mismatch()
-    order = AuditOptions(GLOBS, policy=POLICY, mode=Mode.REPAIR, settle=0)
+    order = AuditOptions(GLOBS, policy=POLICY, mode=AuditMode.REPAIR, settle=0)
     with entered(node.lab.netns), clock.time("audit and repair"), TcSocket() as tc:
         outcomes = run_audit(order, tc, Reader(tc)).outcomes
     _require(all(o.verdict is Verdict.REPAIRED for o in outcomes), "not all were repaired")

@@ -43,7 +43,7 @@ IFACE = "cali0"
 ETH_P_IP = 0x0800
 _INGRESS = 0xFFFFFFF2
 _PROTOCOLS = {"all": ETH_P_ALL, "ip": ETH_P_IP}
-#: A stranger that is no cls_bpf filter, and matches every packet.
+#: A foreign filter that is not cls_bpf and matches every packet.
 U32 = ("u32", "match", "u32", "0", "0", "classid", "1:1")
 _RELEASE = tuple(map(int, os.uname().release.split(".")[:2]))
 #: Where no automatic priority is left; seen are EINVAL on 6.1 and 6.12, ENOSPC on 6.18.
@@ -93,7 +93,7 @@ class Kernel:
         libbpf.attach(IFACE, "ingress", fd, priority=new.priority, handle=new.handle, replace=True)
 
     def delete(self, slot: Slot, chain: int) -> None:
-        """A cls_bpf filter of whatever protocol, as Felix and the collection do."""
+        """A cls_bpf filter of any protocol, as Felix and the collection attach it."""
         if chain == 0:
             self._pyroute2("del-filter", slot, 0)
             return
@@ -106,7 +106,7 @@ class Kernel:
             raise OSError(errno.ENOENT, str(error)) from None
 
     def add_by_tc(self, *words: str) -> None:
-        """What the model has no rules for: strangers' kinds and other chains. May be refused."""
+        """Filters without rules in the model: foreign kinds and other chains. May be refused."""
         self.lab.tc("filter", "add", "dev", IFACE, "ingress", *words, check=False)
 
     def _pyroute2(self, command: str, slot: Slot, protocol: int, **options: object) -> None:
@@ -124,7 +124,16 @@ def a_filter(
     """A filter with nothing in it but what the rules are about."""
     kind = AttachType.TC
     return Attachment(
-        kind, priority, handle, program_id, "", "", True, True, protocol=protocol, **other
+        attach_type=kind,
+        priority=priority,
+        handle=handle,
+        program_id=program_id,
+        name="",
+        tag="",
+        direct_action=True,
+        calico=True,
+        protocol=protocol,
+        **other,
     )
 
 

@@ -73,17 +73,17 @@ def test_from_the_node_and_from_the_pod(lab: Lab, pod: str) -> None:
             {"url": f"{outside}/ill"},
             timeout=30,
         )
-    assert [each["ok"] for each in found] == [True, True, False, True, True, False, False]
-    assert [each["status"] for each in found] == [200, 200, None, 200, None, None, 503]
+    assert [result["ok"] for result in found] == [True, True, False, True, True, False, False]
+    assert [result["status"] for result in found] == [200, 200, None, 200, None, None, 503]
     assert found[0]["target"] == f"{inside} from {CALI}"
     assert found[2]["error"] == f"GET {inside}: Connection refused"
     assert found[5]["error"] == f"connect to {NODE} port 81: Connection refused"
     assert found[6]["error"] == f"GET {outside}/ill: HTTP 503 Service Unavailable"
-    assert all(0 < each["elapsed_ms"] < 30_000 for each in found)
-    assert [each["error"] is None for each in found] == [each["ok"] for each in found]
+    assert all(0 < result["elapsed_ms"] < 30_000 for result in found)
+    assert [result["error"] is None for result in found] == [result["ok"] for result in found]
 
 
-def test_a_pod_that_is_not_here_is_told_per_target(lab: Lab, pod: str) -> None:
+def test_a_missing_pod_is_an_error_of_its_target(lab: Lab, pod: str) -> None:
     lab.endpoint("cali1")  # both its ends are here
     (gone, no_pod) = probe(
         lab,
@@ -91,15 +91,15 @@ def test_a_pod_that_is_not_here_is_told_per_target(lab: Lab, pod: str) -> None:
         {"host": NODE, "port": 80, "interface": "cali1"},
     )
     assert "there is no interface cali" in gone["error"]
-    assert "it is no pod's" in no_pod["error"]
+    assert "it does not belong to a pod" in no_pod["error"]
 
 
 def test_a_pod_whose_namespace_has_no_file(lab: Lab, pod: str) -> None:
-    """And other files in the folder, of whatever kind, do no harm."""
+    """Other files of any kind in the directory do no harm."""
     with entered(pod):
-        held = open("/proc/thread-self/ns/net", "rb")  # noqa: SIM115
+        namespace = open("/proc/thread-self/ns/net", "rb")  # noqa: SIM115
     pyroute2_netns.remove(pod)
-    with held:
+    with namespace:
         (found,) = probe(lab, {"host": NODE, "port": 80, "interface": CALI})
     pyroute2_netns.create(pod)  # for the fixture
     assert "is in a network namespace without a file in /run/netns" in found["error"]
@@ -108,8 +108,8 @@ def test_a_pod_whose_namespace_has_no_file(lab: Lab, pod: str) -> None:
 def test_silence_ends_at_the_timeout_for_all_together(lab: Lab, pod: str) -> None:
     with silent(lab.netns, (NODE, 80)):
         found = probe(lab, *[{"url": f"http://{NODE}"}] * 4, timeout=2)
-    assert {each["error"] for each in found} == {f"GET http://{NODE}: no answer within 2 s"}
-    assert all(2_000 <= each["elapsed_ms"] < 6_000 for each in found)
+    assert {result["error"] for result in found} == {f"GET http://{NODE}: no answer within 2 s"}
+    assert all(2_000 <= result["elapsed_ms"] < 6_000 for result in found)
 
 
 def test_failing_is_asked_for(lab: Lab) -> None:
@@ -123,9 +123,12 @@ def test_failing_is_asked_for(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ({"url": "ftp://x"}, "'ftp://x' is no URL"),
+        ({"url": "ftp://x"}, "'ftp://x' is not an HTTP URL"),
         ({"host": "x", "port": 0}, "a port from 1 to 65535"),
-        ({"url": "http://x", "from_pod": "web-0"}, "from_pod is namespace/name"),
+        (
+            {"url": "http://x", "from_pod": "web-0"},
+            "from_pod is 'web-0'; it must be namespace/name",
+        ),
         ({"host": "x"}, "port"),
         ({"url": "http://x", "from_pod": "a/b", "interface": "cali1"}, "mutually exclusive"),
     ],

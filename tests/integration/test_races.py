@@ -4,7 +4,7 @@
 """Others at work while we look and repair: a Felix that re-attaches, interfaces that come and go.
 
 Felix wins: its newest program is the one that runs in the end, or the outcome says that it is not;
-and a policy that drops goes on dropping, whoever collides with whom.
+and a policy that drops keeps dropping, for any collision.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Audit,
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
@@ -142,7 +142,7 @@ class Disturbed(TcSocket):
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, and what is to happen in it."""
+    """A clock that advances only in sleeps, and the events of that time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -166,7 +166,7 @@ def _audit(
     settle: float,
     sleep: Callable[[float], None],
     *,
-    mode: Mode = Mode.REPAIR,
+    mode: AuditMode = AuditMode.REPAIR,
     policy: Policy = AUTO,
     watchdog: Watchdog | None = None,
 ) -> Audit:
@@ -282,7 +282,7 @@ class LiveFelix:
 
     ``attached``: the last program that it attached at each hook, 0 while that is not known to stay.
     ``shot_itself``: how often its delete hit its own new filter, because a repair freed a listed
-    handle between its look and its attach. Nobody but Felix can prevent that.
+    handle between its look and its attach. Only Felix can prevent that.
     """
 
     def __init__(self, lab: Lab, interfaces: list[str], behaviour: Behaviour) -> None:
@@ -473,7 +473,7 @@ def test_interfaces_come_and_go(lab: Lab) -> None:
             with TcSocket() as tc:
                 seen = tc.links()
                 assert links.items() <= seen.items()
-                for mode, settle in ((Mode.AUDIT, 0.002), (Mode.REPAIR, 0.0)):
+                for mode, settle in ((AuditMode.AUDIT, 0.002), (AuditMode.REPAIR, 0.0)):
                     audited = _audit(
                         tc, settle, lambda seconds: time.sleep(seconds / 10), mode=mode
                     )

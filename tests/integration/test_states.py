@@ -64,7 +64,7 @@ class Story:
 
     before: Seen
     after: dict[str, Seen] = field(default_factory=dict)
-    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Its word on the copies for Felix, by run and copy.
     copies: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     #: Each whole run's result, which other endpoints share.
@@ -108,7 +108,7 @@ def look(lab: Lab, interface: str) -> Seen:
     )
 
 
-#: Each state that a repair was for, with the Felix that then works on a copy of it: whatever was
+#: Each repaired state, with the Felix that then works on a copy of it: whatever was
 #: repaired, and, where one hook is bare, what needs no repair under the behaviour that was named.
 AFTERWARDS = [
     (name, behaviour)
@@ -125,15 +125,15 @@ def stories(module_lab: Lab) -> Iterator[dict[str, Story]]:
     try:
         for name, copy in COPIES:
             build(module_lab, name, copy)
-        told = {name: Story(look(module_lab, interface_of(name, REPAIRED))) for name in STATES}
+        stories = {name: Story(look(module_lab, interface_of(name, REPAIRED))) for name in STATES}
         for run in RUNS:
-            _tell(module_lab, told, run)
-        yield told
+            _record(module_lab, stories, run)
+        yield stories
     finally:
         tcx.remove_pins([interface_of(name, copy) for name, copy in COPIES])
 
 
-def _tell(lab: Lab, stories: dict[str, Story], run: str) -> None:
+def _record(lab: Lab, stories: dict[str, Story], run: str) -> None:
     """One run of the module for each release over its states, but for the copies left alone."""
     versions = {state.calico_version for state in STATES.values()}
     cases = {f"run-{version}": _options(version, run) for version in versions}
@@ -142,7 +142,7 @@ def _tell(lab: Lab, stories: dict[str, Story], run: str) -> None:
         result = results[f"run-{STATES[name].calico_version}"]
         endpoints = {e["interface"]: e for e in result["endpoints"]}
         story.runs[run] = result
-        story.told[run] = endpoints[interface_of(name, REPAIRED)]
+        story.results[run] = endpoints[interface_of(name, REPAIRED)]
         story.copies[run] = {c: endpoints[interface_of(n, c)] for n, c in _copies(name)}
         story.after[run] = look(lab, interface_of(name, REPAIRED))
 
@@ -181,18 +181,18 @@ def story(stories: dict[str, Story], name: str) -> Story:
 
 
 def test_audit_finds_exactly_this(story: Story, state: State) -> None:
-    found = story.told["audit"]["findings"]
+    found = story.results["audit"]["findings"]
     shown = [(f["code"], f["hook"], f["severity"], f["repairable"]) for f in found]
     wanted = [(f.code, f.hook, f.severity, f.repairable) for f in state.findings]
     assert sorted(shown, key=str) == sorted(wanted, key=str)
     drifts = any(f.severity == "drift" for f in state.findings)
-    assert story.told["audit"]["verdict"] == ("drifted" if drifts else "consistent")
+    assert story.results["audit"]["verdict"] == ("drifted" if drifts else "consistent")
 
 
 def test_what_cannot_be_repaired_has_a_remedy(story: Story, state: State) -> None:
     for wanted in state.findings:
         messages = [
-            f["message"] for f in story.told["audit"]["findings"] if f["code"] == wanted.code
+            f["message"] for f in story.results["audit"]["findings"] if f["code"] == wanted.code
         ]
         assert all(wanted.remedy in message for message in messages)
 
@@ -201,11 +201,11 @@ def test_a_bare_hook_is_called_one(story: Story) -> None:
     """Where nothing of ours is attached, the finding says in capitals that nothing is enforced."""
     for hook in HOOKS:
         bare = not story.before.ours(hook) and not story.before.tcx[hook]
-        told = [
-            f for f in story.told["audit"]["findings"]
+        harmful = [
+            f for f in story.results["audit"]["findings"]
             if f["hook"] in (hook, None) and ENFORCES_NOTHING in f["message"]
         ]  # fmt: skip
-        assert bool(told) == bare
+        assert bool(harmful) == bare
 
 
 def test_audit_and_check_mode_write_nothing(story: Story) -> None:
@@ -216,7 +216,7 @@ def test_audit_and_check_mode_write_nothing(story: Story) -> None:
 
 def test_check_mode_predicts_the_repair(story: Story, state: State) -> None:
     """Plan, end and verdict to the letter; and the real run does just that plan."""
-    predicted, done = dict(story.told["check"]), dict(story.told["repair"])
+    predicted, done = dict(story.results["check"]), dict(story.results["repair"])
     assert predicted == done
     assert done["done"] == done["plan"]
     assert bool(done["plan"]) == state.changes
@@ -225,7 +225,7 @@ def test_check_mode_predicts_the_repair(story: Story, state: State) -> None:
 
 
 def test_verdict_of_the_repair(story: Story, state: State) -> None:
-    assert story.told["repair"]["verdict"] == state.verdict
+    assert story.results["repair"]["verdict"] == state.verdict
 
 
 def test_the_same_programs_go_on_running(story: Story, state: State) -> None:
@@ -261,15 +261,15 @@ def test_foreign_filters_are_untouched(story: Story) -> None:
 
 def test_a_second_run_changes_nothing(story: Story) -> None:
     assert not story.runs["again"]["changed"]
-    assert story.told["again"]["plan"] == []
+    assert story.results["again"]["plan"] == []
     assert story.after["again"] == story.after["repair"]
     assert story.after["last"] == story.after["repair"]
 
 
 def test_the_last_audit_agrees_with_the_repair(story: Story, state: State) -> None:
     verdict = "consistent" if state.verdict == "repaired" else state.verdict
-    assert story.told["last"]["verdict"] == verdict
-    remaining = [f for f in story.told["last"]["findings"] if f["severity"] == "drift"]
+    assert story.results["last"]["verdict"] == verdict
+    remaining = [f for f in story.results["last"]["findings"] if f["severity"] == "drift"]
     expected = [] if verdict == "consistent" else [f for f in state.findings if not f.repairable]
     assert len(remaining) == len(expected)
 
@@ -277,14 +277,14 @@ def test_the_last_audit_agrees_with_the_repair(story: Story, state: State) -> No
 def test_the_outlook_is_what_felix_does(
     module_lab: Lab, stories: dict[str, Story], name: str, state: State
 ) -> None:
-    """Of the copy that nobody repaired; and the message is Felix's own line."""
+    """Of the copy that was not repaired; and the message is Felix's own line."""
     interface = interface_of(name, LEFT_ALONE)
     behaviour = state.behaviour or Behaviour.ADD_THEN_DELETE
     outlook, line = witnessed(Felix(module_lab, behaviour).passes(interface))
-    told = stories[name].told["audit"]
-    assert told["outlook"] == outlook.value
-    message = told.get("felix_message")
-    assert message == (line.replace(interface, told["interface"]) if line else None)
+    result = stories[name].results["audit"]
+    assert result["outlook"] == outlook.value
+    message = result.get("felix_message")
+    assert message == (line.replace(interface, result["interface"]) if line else None)
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_the_outlook_is_what_felix_does(
 def test_felix_finds_parity_after_the_repair(
     module_lab: Lab, stories: dict[str, Story], repaired_name: str, behaviour: Behaviour
 ) -> None:
-    """On every one of eight passes, of which the first mends what was bare."""
+    """On every one of eight passes, of which the first attaches the missing program."""
     copy, story = FOR_FELIX[behaviour], stories[repaired_name]
-    assert _moves(story.copies["repair"][copy]) == _moves(story.told["repair"])
+    assert _moves(story.copies["repair"][copy]) == _moves(story.results["repair"])
     interface = interface_of(repaired_name, copy)
     assert Felix(module_lab, behaviour).passes(interface) == [None] * 8
     slots = [[f.slot for f in ours(module_lab.filters(interface, hook))] for hook in HOOKS]
@@ -303,5 +303,5 @@ def test_felix_finds_parity_after_the_repair(
     assert len(slots[0]) == 1
 
 
-def _moves(told: Mapping[str, Any]) -> list[tuple[object, ...]]:
-    return [(s["action"], s["hook"], s.get("priority"), s.get("handle")) for s in told["done"]]
+def _moves(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    return [(s["action"], s["hook"], s.get("priority"), s.get("handle")) for s in result["done"]]

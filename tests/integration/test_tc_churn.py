@@ -29,7 +29,7 @@ def churn(lab: Lab, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("container", [False, True])
-def test_who_still_runs_is_named(lab: Lab, container: bool) -> None:
+def test_a_running_process_is_named(lab: Lab, container: bool) -> None:
     """In a container as well, where the socket's number is the process id as it is in there."""
     interface = lab.endpoint("cali1")
     with actors.attacher(lab, interface, container=container):
@@ -64,7 +64,7 @@ def test_two_containers_with_the_same_numbers_are_both_named(lab: Lab) -> None:
     assert cali1["by"] == ["calico-node or sh"]
 
 
-def test_a_further_socket_of_a_process_tells_nothing(lab: Lab) -> None:
+def test_a_further_socket_of_a_process_is_unknown(lab: Lab) -> None:
     with actors.attacher(lab, lab.endpoint("cali1"), which="second"):
         (cali1,) = churn(lab)["interfaces"]
     assert cali1["by"] == ["unknown"]
@@ -98,8 +98,8 @@ def test_tcx_is_counted_by_the_kernel_itself(lab: Lab) -> None:
 
 def test_only_wanted_interfaces_count(lab: Lab) -> None:
     with actors.attacher(lab, lab.endpoint("cali1")), actors.attacher(lab, lab.endpoint("eth9")):
-        names = [each["interface"] for each in churn(lab)["interfaces"]]
-        others = [each["interface"] for each in churn(lab, interfaces=["eth*"])["interfaces"]]
+        names = [i["interface"] for i in churn(lab)["interfaces"]]
+        others = [i["interface"] for i in churn(lab, interfaces=["eth*"])["interfaces"]]
     assert (names, others) == (["cali1"], ["eth9"])
 
 

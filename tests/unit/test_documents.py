@@ -72,7 +72,7 @@ def prose_of(text: str) -> str:
 def anchors_of(text: str) -> set[str]:
     """Of the headings, by GitHub's rule."""
     headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", text), re.M)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -200,7 +200,7 @@ def test_document(document: Path, check: Check) -> None:
     assert check(document, document.read_text()) == set()
 
 
-@pytest.mark.parametrize(("check", "bad"), CHECKS, ids=lambda each: getattr(each, "__name__", ""))
+@pytest.mark.parametrize(("check", "bad"), CHECKS, ids=lambda value: getattr(value, "__name__", ""))
 def test_each_check_finds_all_that_is_wrong(check: Check, bad: str) -> None:
     wrong = len(re.findall(r"missing|no-such-heading|Nobody|told|mend", bad))
     assert len(check(README, bad)) == wrong

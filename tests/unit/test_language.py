@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The text that users see in modules, roles and playbooks is plain English."""
+"""What users see in modules, roles and playbooks, and the core's sources, are plain English."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ CLUMSY = re.compile(
     r"\b(told|mends?|mended|anew|nobody|whoever|for\s+ever|goes\s+on|meanwhile|as\s+it\s+stands)\b",
     re.IGNORECASE,
 )
+#: Folders of plugins/module_utils of which messages, docstrings and names are checked alike.
+CORE = ("calico", "endpoint", "felix", "kernel", "report")
 SEEN = sorted(
     path
     for glob in (
         "plugins/modules/*.py",
         "plugins/doc_fragments/*.py",
         "plugins/filter/*.yml",
+        "plugins/module_utils/*.py",
+        *(f"plugins/module_utils/{folder}/*.py" for folder in CORE),
         "roles/**/*.yml",
         "playbooks/**/*.yml",
     )

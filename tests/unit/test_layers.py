@@ -97,7 +97,7 @@ def test_the_layers_have_no_cycle() -> None:
 
 
 @pytest.mark.parametrize("path", core_files(*PURE), ids=name_of)
-def test_what_is_pure_imports_nothing_that_does_io(path: Path) -> None:
+def test_pure_files_do_not_import_io(path: Path) -> None:
     for module in imports(path):
         top = module.split(".")[0]
         if top and name_of(path) not in USE_STDLIB_IO:
@@ -106,9 +106,9 @@ def test_what_is_pure_imports_nothing_that_does_io(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", core_files(*PURE), ids=name_of)
-def test_what_is_pure_imports_only_what_is(path: Path) -> None:
-    pure = {name_of(each) for each in core_files(*PURE)}
-    assert {each for each in files_imported(path) if each not in pure} == set()
+def test_pure_files_import_only_pure_files(path: Path) -> None:
+    pure = {name_of(file) for file in core_files(*PURE)}
+    assert {file for file in files_imported(path) if file not in pure} == set()
 
 
 def files_imported(path: Path) -> set[str]:
@@ -120,7 +120,7 @@ def files_imported(path: Path) -> set[str]:
             base = CORE.joinpath(*package[: len(package) + 1 - node.level])
             module = base.joinpath(*(node.module or "").split("."))
             named = [module, *(module / alias.name for alias in node.names)]
-            found |= {name_of(f) for each in named if (f := each.with_suffix(".py")).exists()}
+            found |= {name_of(f) for name in named if (f := name.with_suffix(".py")).exists()}
     return found
 
 
@@ -146,5 +146,5 @@ def test_nothing_is_forked(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PLUGINS)))
-def test_the_tests_and_their_lab_are_unknown_to_what_ships(path: Path) -> None:
+def test_plugins_do_not_import_the_tests(path: Path) -> None:
     assert not [module for module in imports(path) if ".tests" in module]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of a DaemonSet's images are Calico's, and the patch that brings in others. Pure."""
+"""The images of Calico in a DaemonSet, and the patch that changes them. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .versions import Release, parse
 Object = Mapping[str, Any]
 Patch = dict[str, Any]
 
-#: Felix runs in it, whoever installed it.
+#: The container of Felix, in every installation.
 CONTAINER = "calico-node"
-#: The last words of Calico's images in this DaemonSet (projectcalico/calico, manifests/*.yaml).
-_CALICOS = frozenset({"node", "cni", "pod2daemon-flexvol", "calico"})
+#: The last parts of the names of Calico's images in this DaemonSet (manifests/*.yaml).
+_CALICO_NAMES = frozenset({"node", "cni", "pod2daemon-flexvol", "calico"})
 _GROUPS = ("initContainers", "containers")
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image's name in its parts; ``tag`` and ``digest`` may be missing."""
+    """The parts of an image's name; ``tag`` and ``digest`` may be missing."""
 
     folder: str
     name: str
@@ -44,13 +44,13 @@ class Image:
         return parse(self.tag) if self.tag else None
 
     def of_calico(self, felix: Image) -> bool:
-        """Whether it belongs to the release that ``felix``, the image of calico-node, is of."""
+        """Whether it belongs to the same release as ``felix``, the image of calico-node."""
         if "calico" in self._path.lower():
             return True
-        return self.name in _CALICOS and (self.folder, self.tag) == (felix.folder, felix.tag)
+        return self.name in _CALICO_NAMES and (self.folder, self.tag) == (felix.folder, felix.tag)
 
     def at(self, version: str, folder: str | None) -> Image:
-        """The same image of another version, from another place if one is named."""
+        """The same image with another version, from another repository if one is given."""
         return Image(self.folder if folder is None else folder.rstrip("/"), self.name, version)
 
 
@@ -62,12 +62,12 @@ def image(text: str) -> Image:
 
 
 def images(template: Object) -> dict[str, str]:
-    """The image of each container of a pod template that is Calico's, init containers first."""
-    return {name: str(each) for group, name, each in _calicos(template)}
+    """The image of each container of Calico in a pod template, init containers first."""
+    return {name: str(found) for group, name, found in _calico_containers(template)}
 
 
 def version(template: Object) -> str | None:
-    """The tag of calico-node's image; None for a digest alone, or where there is no calico-node."""
+    """The tag of calico-node's image; None if it has none, or there is no calico-node."""
     felix = _felix(template)
     return felix.tag if felix else None
 
@@ -77,21 +77,23 @@ def has_felix(template: Object) -> bool:
 
 
 def at_version(template: Object, wanted: str, folder: str | None = None) -> dict[str, str]:
-    """The image of each container of Calico's as it is to be.
+    """The wanted image of each container of Calico.
 
-    A ``wanted`` without a v gets one if the present tag has it.
+    A version without a v gets one if the present tag has one.
     """
     felix = _felix(template)
     if felix and felix.tag and felix.tag.startswith("v") and wanted[:1].isdigit():
         wanted = f"v{wanted}"
-    return {name: str(each.at(wanted, folder)) for group, name, each in _calicos(template)}
+    return {
+        name: str(found.at(wanted, folder)) for group, name, found in _calico_containers(template)
+    }
 
 
 def images_patch(template: Object, wanted: Mapping[str, str]) -> Patch:
-    """The strategic merge patch of a DaemonSet that gives containers their ``wanted`` images."""
+    """The strategic merge patch of a DaemonSet that sets the ``wanted`` images."""
     spec: dict[str, Any] = {}
     for group in _GROUPS:
-        listed = [each["name"] for each in _containers(template, group)]
+        listed = [container["name"] for container in _containers(template, group)]
         entries = [{"name": name, "image": wanted[name]} for name in listed if name in wanted]
         if entries:
             spec[group] = entries
@@ -99,32 +101,32 @@ def images_patch(template: Object, wanted: Mapping[str, str]) -> Patch:
 
 
 def template_patch(template: Object) -> Patch:
-    """The strategic merge patch of a DaemonSet that puts in a whole template.
+    """The strategic merge patch of a DaemonSet that replaces its whole template.
 
-    It is what a ControllerRevision's ``data`` holds, and ``kubectl rollout undo`` sends.
+    A ControllerRevision's ``data`` has this form, and ``kubectl rollout undo`` sends it.
     """
     return {"spec": {"template": {**template, "$patch": "replace"}}}
 
 
-def contains(held: Any, wanted: Any) -> bool:
-    """Whether all that ``wanted`` says is so in ``held``, which the API may have added to."""
-    if held is None:
-        return not wanted  # what is empty, the API leaves out
+def contains(present: Any, wanted: Any) -> bool:
+    """Whether ``present`` has all values of ``wanted``; the API may have added others."""
+    if present is None:
+        return not wanted  # the API omits empty values
     if isinstance(wanted, Mapping):
-        return isinstance(held, Mapping) and all(
-            contains(held.get(key), value) for key, value in wanted.items() if key != "$patch"
+        return isinstance(present, Mapping) and all(
+            contains(present.get(key), value) for key, value in wanted.items() if key != "$patch"
         )
     if isinstance(wanted, list):
         return (
-            isinstance(held, list)
-            and len(held) == len(wanted)
-            and all(contains(h, w) for h, w in zip(held, wanted))
+            isinstance(present, list)
+            and len(present) == len(wanted)
+            and all(contains(h, w) for h, w in zip(present, wanted))
         )
-    return bool(held == wanted)
+    return bool(present == wanted)
 
 
 def environment(template: Object) -> dict[str, str | None]:
-    """The environment of calico-node; None where a value comes from elsewhere."""
+    """The environment of calico-node; None if a value has another source (valueFrom)."""
     for container in _containers(template, "containers"):
         if container["name"] == CONTAINER:
             listed = container.get("env") or ()
@@ -139,16 +141,16 @@ def _felix(template: Object) -> Image | None:
     return None
 
 
-def _calicos(template: Object) -> Iterator[tuple[str, str, Image]]:
-    """The group, name and image of each container of Calico's."""
+def _calico_containers(template: Object) -> Iterator[tuple[str, str, Image]]:
+    """The group, name and image of each container of Calico."""
     felix = _felix(template)
     if felix is None:
         return
     for group in _GROUPS:
         for container in _containers(template, group):
-            each = image(container.get("image", ""))
-            if container["name"] == CONTAINER or each.of_calico(felix):
-                yield group, container["name"], each
+            found = image(container.get("image", ""))
+            if container["name"] == CONTAINER or found.of_calico(felix):
+                yield group, container["name"], found
 
 
 def _containers(template: Object, group: str) -> Sequence[Object]:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Calico's releases: read from image tags, compared, and how each one attaches. Pure.
+"""Releases of Calico: parsed from image tags, compared, and how each one attaches. Pure.
 
-Every range here was read in projectcalico/calico at each release tag from v3.24.0 to v3.32.1.
+Every range here was checked in projectcalico/calico at each release tag from v3.24.0 to v3.32.1.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _KERNEL = re.compile(r"(\d+)\.(\d+)")
 
 @dataclass(frozen=True, order=True)
 class Release:
-    """A release of Calico. What was built before a release sorts before it.
+    """A release of Calico. A pre-release sorts before its release.
 
-    ``suffix`` is what follows the three numbers; it tells variants of one release (``amd64``,
-    ``fips``) apart from each other and means nothing more, unless it names a pre-release.
+    ``suffix`` follows the three numbers. It distinguishes variants of one release (``amd64``,
+    ``fips``) and has no other meaning, unless it names a pre-release.
     """
 
     major: int
@@ -39,7 +39,7 @@ class Release:
 
     @property
     def known(self) -> bool:
-        """Whether its way to attach was read in its source: final, and of 3.24 to 3.32."""
+        """Whether its source was checked: it is final, and from 3.24 to 3.32."""
         return self.final and self in _KNOWN
 
     def same_minor(self, other: Release) -> bool:
@@ -47,13 +47,15 @@ class Release:
 
 
 def parse(text: str) -> Release | None:
-    """The release that an image tag or a version names; None for ``latest``, a branch or junk."""
+    """The release that an image tag or a version names; None for other text, such as ``latest``."""
     found = _TAG.fullmatch(text.strip())
     if found is None:
         return None
     major, minor, patch = (int(number) for number in found.groups()[:3])
     suffix = found.group(4) or ""
-    return Release(major, minor, patch, not _PRERELEASE.search(suffix), suffix)
+    return Release(
+        major=major, minor=minor, patch=patch, final=not _PRERELEASE.search(suffix), suffix=suffix
+    )
 
 
 def parse_kernel(text: str) -> tuple[int, int] | None:
@@ -64,7 +66,7 @@ def parse_kernel(text: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Releases:
-    """A set of releases, of spans from first to last, both inside; None leaves an end open."""
+    """A set of releases: spans from first to last, inclusive; None leaves an end open."""
 
     spans: tuple[tuple[Release | None, Release | None], ...]
 
@@ -76,11 +78,11 @@ class Releases:
 
 
 def releases(text: str) -> Releases:
-    """Spans written as ``3.28.2-3.28.3 3.29.0-``; an open first end takes pre-releases in too.
+    """Spans written as ``3.28.2-3.28.3 3.29.0-``; an open first end includes pre-releases.
 
-    :raises ValueError: it is written otherwise.
+    :raises ValueError: ``text`` has another format.
     """
-    return Releases(tuple(_span(each) for each in text.split()))
+    return Releases(tuple(_span(span) for span in text.split()))
 
 
 def _span(text: str) -> tuple[Release | None, Release | None]:
@@ -99,18 +101,18 @@ def _end(text: str) -> Release | None:
     return release
 
 
-#: As a person reads it: the releases whose source was read.
+#: The releases whose source was checked, for messages.
 KNOWN = "v3.24.0 to v3.32"
 _KNOWN = releases("3.24.0-3.32.9999")
-#: felix/bpf/tc/attach.go passes a priority and adds before it deletes; the hooks are compared in
-#: felix/dataplane/linux/bpf_ep_mgr.go, in 3.27 too, whose message has "qdist".
+#: felix/bpf/tc/attach.go passes a priority and adds before it deletes.
+#: felix/dataplane/linux/bpf_ep_mgr.go compares the hooks, also in 3.27 (message with "qdist").
 _BEHAVIOURS = {
     Behaviour.ADD_THEN_DELETE: releases("3.27.5 3.28.2-3.28.4 3.29.0-3.29.4 3.30.0"),
     Behaviour.REPLACE_AND_COMPARE: releases("3.28.5-3.28.9999 3.29.5-3.29.9999 3.30.1-3.30.9999"),
     Behaviour.REPLACE: releases("3.31.0-3.32.9999"),
 }
-#: Every heartbeat of the kubelet re-attaches everything: updateHostIP in bpf_ep_mgr.go makes all
-#: interfaces not ready without having compared the address.
+#: Every heartbeat of the kubelet re-attaches all programs: updateHostIP in bpf_ep_mgr.go marks all
+#: interfaces as not ready without comparing the address.
 _CHURNS = releases("3.27.5 3.28.2-3.28.3 3.29.0-3.29.3")
 #: felix/config/config_params.go: bpfAttachType, oneof(TCX,TC), default TCX.
 _KNOWS_TCX = releases("3.31.0-")
@@ -118,7 +120,7 @@ _TCX_KERNEL = (6, 6)
 
 
 def behaviour(release: Release | None) -> Behaviour | None:
-    """How it re-attaches; None for an unknown release, and for those before 3.27.5 and 3.28.2."""
+    """How it re-attaches; None for an unknown release, and before 3.27.5 and 3.28.2."""
     if release is None:
         return None
     return next((which for which, members in _BEHAVIOURS.items() if release in members), None)
@@ -139,8 +141,10 @@ def knows_tcx(release: Release | None) -> bool:
 
 
 def attach_type(configured: str | None, kernel: tuple[int, int] | None) -> str | None:
-    """``tc`` or ``tcx``: how a release that knows TCX attaches; None where it depends on a kernel
-    that is not known. ``configured`` is Felix's ``bpfAttachType``; it falls back to TC by itself.
+    """``tc`` or ``tcx``: how a release that knows TCX attaches.
+
+    None if that depends on the kernel, which is not known. ``configured`` is Felix's
+    ``bpfAttachType``; without support in the kernel, Felix uses TC.
     """
     if configured is not None and configured.lower() == "tc":
         return "tc"

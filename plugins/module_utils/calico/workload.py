@@ -11,7 +11,7 @@ import hashlib
 def interface_of(namespace: str, pod: str, prefix: str = "cali") -> str:
     """The interface of a pod.
 
-    The rule: libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go at v3.29.1,
+    Source: libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go at v3.29.1,
     VethNameForWorkload.
     """
     return prefix + hashlib.sha1(f"{namespace}.{pod}".encode()).hexdigest()[:11]

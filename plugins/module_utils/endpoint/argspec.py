@@ -17,7 +17,7 @@ from .attach import Place
 Spec = dict[str, Any]
 
 NETNS: Spec = {"netns": {"type": "str"}}
-#: How endpoints are judged and repaired; the documentation is the fragment ``judging``'s.
+#: How endpoints are judged and repaired; documented in the fragment ``judging``.
 JUDGING: Spec = {
     "calico_version": {"type": "str", "default": "auto"},
     "attach_type": {"type": "str", "choices": ["auto", "tc", "tcx"], "default": "auto"},
@@ -43,18 +43,18 @@ PROGRAM_REQUIRED_BY = {"program": ["object"], "source": ["function"], "function"
 
 
 def policy(params: Mapping[str, Any]) -> Policy:
-    """``calico_version`` auto judges for the strictest behaviour and does no harm to the others.
+    """``calico_version`` auto judges by the strictest behaviour and keeps the others safe.
 
-    So does a release from before these behaviours. ``attach_type`` auto: whichever is in use.
+    The same applies to a release older than these behaviours. ``attach_type`` auto: the one in use.
 
-    :raises Refusal: how that release re-attaches is not known.
+    :raises Refusal: it is not known how that release re-attaches.
     """
     version, attach_type = params["calico_version"], params["attach_type"]
     release = None if version == "auto" else parse(version)
     if version != "auto" and not (release and release.known):
         raise Refusal(
             f"calico_version is {version!r}; known releases are {KNOWN} (final ones, such as "
-            "v3.29.5), or auto; nothing was touched"
+            "v3.29.5), or auto; nothing was changed"
         )
     wanted = None if attach_type == "auto" else AttachType(attach_type)
     known = behaviour(release)
@@ -71,19 +71,19 @@ def program_spec(params: Mapping[str, Any]) -> ProgramSpec:
 
 def place(params: Mapping[str, Any], hook: Hook) -> Place:
     return Place(
-        hook,
-        AttachType(params["attach_type"]),
-        params["priority"],
-        params["handle"],
-        params["name"],
-        params["pin"],
+        hook=hook,
+        attach_type=AttachType(params["attach_type"]),
+        priority=params["priority"],
+        handle=params["handle"],
+        name=params["name"],
+        pin=params["pin"],
     )
 
 
 def out_of_range(params: Mapping[str, Any]) -> str | None:
-    """What no argument spec can say of the numbers: what is wrong with them, or None."""
+    """The error in a number that the argument spec does not check, or None."""
     if params.get("attach_type") == "tcx" and params.get("handle") is not None:
-        return "handle is given, but TCX knows no handles"
+        return "handle is given, but TCX has no handles"
     limits = {"priority": (1, 0xFFFF), "handle": (1, 0x7FFFFFFF), "program_id": (1, 0x7FFFFFFF)}
     for option, (least, most) in limits.items():
         value = params.get(option)

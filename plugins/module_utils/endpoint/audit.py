@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at many endpoints, waiting out what is only passing, and repairing what is not."""
+"""Audit many endpoints: confirm drift after the settle time, and repair it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .plan import apply_plan
 from .repair import Outcome, Repairer, RepairRefused
 from .watchdog import Watchdog
 
-#: Endpoints with what was said of them, by interface.
+#: Endpoints and their judgements, by interface.
 Judged = dict[str, tuple[Endpoint, Judgement]]
 
 
-class Mode(Enum):
-    """What becomes of a drifted endpoint. ``PREDICT`` repairs the model of it, for check mode."""
+class AuditMode(Enum):
+    """What to do with a drifted endpoint. ``PREDICT`` repairs only its model, for check mode."""
 
     AUDIT = "audit"
     PREDICT = "predict"
@@ -33,22 +33,22 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What to look at and what to do; ``interfaces`` and ``exclude`` are shell globs."""
+    """The interfaces and what to do; ``interfaces`` and ``exclude`` are shell globs."""
 
     interfaces: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     policy: Policy = field(default_factory=Policy)
-    mode: Mode = Mode.AUDIT
+    mode: AuditMode = AuditMode.AUDIT
     #: Seconds before a second look confirms a first one; 0 looks once.
     settle: float = 1.0
     retries: int = 3
-    #: Take a bare endpoint for a broken one even where no endpoint shows any trace of Calico.
+    #: Treat a bare endpoint as broken even if no endpoint has a program of Calico.
     managed: bool = False
 
 
 @dataclass(frozen=True)
 class Audit:
-    """``error`` stopped the repairs; the outcomes tell what was done until then."""
+    """``error`` stopped the repairs; the outcomes show what was done before it."""
 
     outcomes: tuple[Outcome, ...]
     unread: dict[str, str] = field(default_factory=dict)
@@ -62,10 +62,10 @@ def audit(
     sleep: Callable[[float], None] = time.sleep,
     watchdog: Watchdog | None = None,
 ) -> Audit:
-    """Judge every wanted endpoint, look again at the suspects, and repair where ordered to.
+    """Judge every wanted endpoint, read the suspects again, and repair if ``options`` says so.
 
-    :param sleep: how to wait; with a ``watchdog``, its own.
-    :raises KernelError: where the snapshot can't be read.
+    :param sleep: how to wait; the method of ``watchdog``, if there is one.
+    :raises KernelError: the snapshot cannot be read.
     """
     snapshot = reader.read(options.interfaces, options.exclude)
     aside = [vanished(name) for name in snapshot.vanished]
@@ -81,16 +81,16 @@ def audit(
         tc, reader, options.policy, options.retries, sleep, settle=options.settle, watchdog=watchdog
     )
     outcomes, error = _act(options, list(judged.values()), repairer, sleep)
-    if options.mode is Mode.REPAIR and options.settle > 0:
+    if options.mode is AuditMode.REPAIR and options.settle > 0:
         try:
             outcomes = _last_look(options, reader, outcomes, sleep, watchdog)
-        except KernelError as failed:  # what was repaired must be told all the same
+        except KernelError as failed:  # the result must still list the repairs
             error = error or failed
     return Audit((*outcomes, *aside), snapshot.unread, error)
 
 
 def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
-    """Whether Calico's BPF dataplane is here at all: no program of its on any endpoint means no."""
+    """Whether the node uses Calico's BPF dataplane: any endpoint has a program of Calico."""
     if options.managed or options.policy.attach_type is not None:
         return True
     return any(e.has_calico for e in snapshot.endpoints)
@@ -99,10 +99,10 @@ def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
 def _confirm(
     options: AuditOptions, reader: Reader, suspects: Judged, sleep: Callable[[float], None]
 ) -> tuple[Judged, list[Outcome]]:
-    """Look at the suspects again after the settle time: (what is still there, what is not).
+    """Read the suspects again after the settle time: (confirmed, outcomes of the others).
 
-    An audit believes the second look. A repair plans only from what has held still between two: a
-    Felix between its attach and its deletes would delete what we moved.
+    An audit uses the second read. A repair plans only from two equal reads: a Felix between its
+    attach and its deletes would delete a filter that the repair moved.
     """
     confirmed: Judged = {}
     aside: list[Outcome] = []
@@ -115,7 +115,11 @@ def _confirm(
         for name, (before, _judgement) in suspects.items():
             if name not in again or again[name][0].ifindex != before.ifindex:
                 aside.append(vanished(name))
-            elif options.mode is Mode.AUDIT or again[name][0] == before or not again[name][1].plan:
+            elif (
+                options.mode is AuditMode.AUDIT
+                or again[name][0] == before
+                or not again[name][1].plan
+            ):
                 confirmed[name] = again[name]
             else:
                 moving[name] = again[name]
@@ -124,7 +128,7 @@ def _confirm(
 
 
 def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
-    """The endpoints of ``seen`` as they are now; what has not changed need not be judged again."""
+    """The endpoints of ``seen`` as they are now; those unchanged are not judged again."""
     again: Judged = {}
     for endpoint in reader.read_named(seen).endpoints:
         before, judgement = seen[endpoint.interface]
@@ -135,8 +139,18 @@ def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
 
 
 def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
-    note = "it changed between every two looks, so nothing was written; see who re-attaches here"
-    return Outcome(Verdict.CONTENDED, endpoint, judgement, endpoint, judgement, notes=(note,))
+    note = (
+        "the endpoint changed between any two reads, so nothing was written; find out what "
+        "re-attaches its programs (tc_churn_info)"
+    )
+    return Outcome(
+        verdict=Verdict.CONTENDED,
+        before=endpoint,
+        found=judgement,
+        after=endpoint,
+        left=judgement,
+        notes=(note,),
+    )
 
 
 def _act(
@@ -148,14 +162,14 @@ def _act(
     outcomes: list[Outcome] = []
     error: DataplaneError | None = None
     for endpoint, judgement in judged:
-        if options.mode is Mode.AUDIT or not judgement.plan or error:
+        if options.mode is AuditMode.AUDIT or not judgement.plan or error:
             outcomes.append(_as_seen(endpoint, judgement))
-        elif options.mode is Mode.PREDICT:
+        elif options.mode is AuditMode.PREDICT:
             outcomes.append(_predicted(endpoint, judgement, options.policy))
         else:
             try:
                 outcomes.append(repairer.repair(endpoint, judgement))
-                sleep(0)  # the watchdog takes note of what others did until here
+                sleep(0)  # the watchdog reads the changes that others made so far
             except RepairRefused as refused:
                 outcomes.append(refused.outcome)
                 error = refused
@@ -169,7 +183,7 @@ def _last_look(
     sleep: Callable[[float], None],
     watchdog: Watchdog | None,
 ) -> list[Outcome]:
-    """Repaired is what still is after the settle time."""
+    """Judge the repaired endpoints again after the settle time."""
     written = {o.before.interface for o in outcomes if o.done and o.after}
     if not written:
         return outcomes
@@ -191,30 +205,38 @@ def _seen_last(
     left = judge(now, policy)
     notes = watchdog.notes(now) if watchdog else ()
     if left.drifted and outcome.verdict is Verdict.REPAIRED:
-        notes += ("someone else wrote to it after its repair; look again once Felix has settled",)
+        notes += (
+            "another process changed it after its repair; audit again once Felix has settled",
+        )
     verdict = Verdict.CONTENDED if notes else outcome.verdict
     return replace(outcome, verdict=verdict, after=now, left=left, notes=(*outcome.notes, *notes))
 
 
 def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:
     verdict = Verdict.DRIFTED if judgement.drifted else Verdict.CONSISTENT
-    return Outcome(verdict, endpoint, judgement, endpoint, judgement)
+    return Outcome(
+        verdict=verdict, before=endpoint, found=judgement, after=endpoint, left=judgement
+    )
 
 
 def _predicted(endpoint: Endpoint, judgement: Judgement, policy: Policy) -> Outcome:
-    """What a repair that nobody disturbs makes of it, by the rules that the repair itself obeys."""
+    """The outcome of an undisturbed repair, by the rules that the repair itself applies."""
     end = apply_plan(endpoint, judgement.plan)
     left = judge(end, policy)
     verdict = Verdict.DRIFTED if left.drifted else Verdict.REPAIRED
-    return Outcome(verdict, endpoint, judgement, end, left, judgement.plan)
+    return Outcome(
+        verdict=verdict, before=endpoint, found=judgement, after=end, left=left, done=judgement.plan
+    )
 
 
 def _unmanaged(endpoint: Endpoint) -> Outcome:
     nothing = Judgement((), (), Outlook.OK)
-    return Outcome(Verdict.UNMANAGED, endpoint, nothing, endpoint, nothing)
+    return Outcome(
+        verdict=Verdict.UNMANAGED, before=endpoint, found=nothing, after=endpoint, left=nothing
+    )
 
 
 def vanished(name: str) -> Outcome:
     bare = Endpoint(name, 0, Qdisc.NONE)
     nothing = Judgement((), (), Outlook.OK)
-    return Outcome(Verdict.VANISHED, bare, nothing, None, None)
+    return Outcome(verdict=Verdict.VANISHED, before=bare, found=nothing, after=None, left=None)

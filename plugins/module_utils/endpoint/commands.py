@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules do, from their parameters to their results."""
+"""The commands of the modules: from their parameters to their results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from ..kernel import namespace, privilege
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
-from ..model import Attachment, Endpoint, Hook, ModuleResult, Policy
+from ..model import Attachment, AttachType, Endpoint, Hook, ModuleResult, Policy
 from . import argspec, serialize
 from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
-from .audit import Audit, AuditOptions, Mode, audit, vanished
+from .attach_tc import TcAttacher
+from .attach_tcx import TcxAttacher
+from .audit import Audit, AuditMode, AuditOptions, audit, vanished
 from .watchdog import Watchdog
 
 Params = Mapping[str, Any]
+Attachers = Mapping[AttachType, ProgramAttacher]
 
 
 @contextmanager
@@ -34,8 +37,12 @@ def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
         yield tc, Reader(tc)
 
 
+def _attachers(tc: TcSocket, endpoint: Endpoint) -> Attachers:
+    return {AttachType.TC: TcAttacher(tc, endpoint), AttachType.TCX: TcxAttacher(endpoint)}
+
+
 def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
-    if order.mode is not Mode.REPAIR:
+    if order.mode is not AuditMode.REPAIR:
         return audit(order, tc, reader)
     with Watchdog(tc, reader) as watchdog:
         return audit(order, tc, reader, watchdog.sleep, watchdog)
@@ -44,12 +51,12 @@ def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
 def _check(params: Params) -> None:
     wrong = argspec.out_of_range(params)
     if wrong:
-        raise Refusal(f"{wrong}; nothing was touched")
+        raise Refusal(f"{wrong}; nothing was changed")
 
 
 def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
-        f"could not read {what} ({why}): judged without. Run as root to see them"
+        f"could not read {what} ({why}); the verdicts ignore them. Run as root to include them"
         for what, why in unread.items()
     )
 
@@ -58,7 +65,7 @@ def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
-    """:raises DataplaneError: before anything was touched."""
+    """:raises DataplaneError: before anything is changed."""
     _check(params)
     writing = params["state"] == "consistent"
     order = AuditOptions(
@@ -83,27 +90,27 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
         failure = _drift_remains(result)
     warnings = _warnings(audited.unread)
     if not audited.outcomes:
-        warnings += (f"no interface here matches {', '.join(order.interfaces)}",)
+        warnings += (f"no interface matches {', '.join(order.interfaces)}",)
     return ModuleResult(result, failure, warnings)
 
 
-def _mode(writing: bool, check_mode: bool) -> Mode:
+def _mode(writing: bool, check_mode: bool) -> AuditMode:
     if not writing:
-        return Mode.AUDIT
-    return Mode.PREDICT if check_mode else Mode.REPAIR
+        return AuditMode.AUDIT
+    return AuditMode.PREDICT if check_mode else AuditMode.REPAIR
 
 
 def _drift_remains(result: Mapping[str, Any]) -> str | None:
     remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
     if not remaining:
         return None
-    told = "; ".join(
+    drifted = "; ".join(
         f"{e['interface']}: {', '.join(f['code'] for f in e['remaining'])}" for e in remaining[:5]
     )
     more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
     return (
         f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
-        f"{told}{more}. Each finding's message in `endpoints` says what to do"
+        f"{drifted}{more}. The message of each finding in `endpoints` says what to do"
     )
 
 
@@ -111,14 +118,14 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
 
 
 def _interface(params: Params) -> str:
-    """The interface itself, or that of a pod."""
+    """The interface of the options ``interface``, or ``namespace`` and ``pod``."""
     if params["interface"]:
         return str(params["interface"])
     return interface_of(params["namespace"], params["pod"], params["interface_prefix"])
 
 
 def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
-    """:raises DataplaneError: where it failed; its text says what was done."""
+    """:raises DataplaneError: the text says what was changed before the error."""
     hooks = {h: params[h.value] for h in Hook if params[h.value]}
     for options in (params, *hooks.values()):
         _check(options)
@@ -129,11 +136,11 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleRes
         before = open_endpoint(reader, interface)
         if params["state"] == "consistent":
             return _endpoint_consistent(params, policy, check_mode, with_diff, before, tc, reader)
-        worker = ProgramAttacher(tc, before)
+        attachers = _attachers(tc, before)
         if params["state"] == "attached":
-            after = _attach(worker, before, hooks, check_mode)
+            after = _attach(attachers, before, hooks, check_mode)
         else:
-            after = _detach(worker, before, check_mode)
+            after = _detach(attachers, before, check_mode)
         changed = after is not before
         if changed and not check_mode:
             after = open_endpoint(reader, interface)
@@ -160,36 +167,35 @@ def _endpoint_consistent(
     audited = _watched_audit(order, tc, reader)
     outcome = audited.outcomes[0] if audited.outcomes else vanished(before.interface)
     result = _endpoint_result(bool(outcome.done), outcome.before, outcome.after, with_diff)
-    told = serialize.outcome(outcome)
-    for key in _TOLD:
-        if key in told:
-            result[key] = told[key]
+    shown = serialize.outcome(outcome)
+    result.update({key: shown[key] for key in _SHOWN if key in shown})
     failure = str(audited.error) if audited.error else None
     return ModuleResult(result, failure, _warnings(audited.unread))
 
 
-#: What is told of one endpoint's audit besides before and after.
-_TOLD = (
+#: The keys of an endpoint's audit that are returned besides before and after.
+_SHOWN = (
     "verdict", "outlook", "outlook_by_behaviour", "felix_message",
     "findings", "remaining", "plan", "done", "notes",
 )  # fmt: skip
 
 
 def _attach(
-    worker: ProgramAttacher, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
+    attachers: Attachers, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
 ) -> Endpoint:
-    """Both hooks are decided before either is written to, so that a refusal leaves both alone."""
+    """Both hooks are planned before either is written, so that a refusal changes neither."""
     with _opened(hooks) as programs:
+        places = [argspec.place(options, hook) for hook, options in hooks.items()]
         changes = [
-            (hook, worker.present(argspec.place(options, hook), programs[hook]))
-            for hook, options in hooks.items()
+            (place.hook, attachers[place.attach_type].present(place, programs[place.hook]))
+            for place in places
         ]
         return _apply(before, changes, check_mode)
 
 
-def _detach(worker: ProgramAttacher, before: Endpoint, check_mode: bool) -> Endpoint:
+def _detach(attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoint:
     changes = [
-        (hook, Change(a, None, partial(worker.remove, hook, a)))
+        (hook, Change(a, None, partial(attachers[a.attach_type].remove, hook, a)))
         for hook in Hook
         for a in before.at(hook)
         if a.calico
@@ -198,9 +204,9 @@ def _detach(worker: ProgramAttacher, before: Endpoint, check_mode: bool) -> Endp
 
 
 def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: bool) -> Endpoint:
-    """Make the changes in order; ``before`` itself is returned where there are none to make.
+    """Make the changes in order. Returns ``before`` itself if there are none.
 
-    :raises DataplaneError: where the kernel refuses one; it says what was changed before.
+    :raises DataplaneError: the kernel refuses a change; the text says what was changed before.
     """
     after = before
     for hook, change in changes:
@@ -212,7 +218,7 @@ def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: boo
         except KernelError as error:
             done = set(serialize.lines(before)) ^ set(serialize.lines(after))
             raise DataplaneError(
-                f"{before.interface} {hook.value}: {error}. This hook is as it was. "
+                f"{before.interface} {hook.value}: {error}. This hook is unchanged. "
                 f"Changed before: {'; '.join(sorted(done)) or 'nothing'}"
             ) from error
         after = after_change(after, hook, change)
@@ -246,20 +252,20 @@ def _endpoint_result(
 
 
 def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> ModuleResult:
-    """:raises DataplaneError: where it failed; its text says what was done."""
+    """:raises DataplaneError: the text says what was changed before the error."""
     _check(params)
     privilege.require_for_writing("bpf_tc_program")
     hook = Hook(params["hook"])
     place = argspec.place(params, hook)
     with _node(params["netns"]) as (tc, reader):
         endpoint = open_endpoint(reader, params["interface"])
-        worker = ProgramAttacher(tc, endpoint)
+        attacher = _attachers(tc, endpoint)[place.attach_type]
         if params["state"] == "absent":
-            change = worker.absent(place)
+            change = attacher.absent(place)
             _apply(endpoint, [(hook, change)], check_mode)
         else:
             with opened(argspec.program_spec(params)) as program:
-                change = worker.present(place, program)
+                change = attacher.present(place, program)
                 _apply(endpoint, [(hook, change)], check_mode)
         if change.apply and change.after and not check_mode:
             now = find_again(open_endpoint(reader, params["interface"]), hook, change.after)

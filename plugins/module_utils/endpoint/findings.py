@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What deviates at an endpoint, and what that means for its packets. Pure.
+"""The deviations of an endpoint, and their effect on its packets. Pure.
 
-``assess`` is the door.
+The entry point is ``assess``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from .outlook import predict
 
 _CLEAN = Judgement((), (), Outlook.OK)
 _REATTACH = (
-    "Nothing can be copied in place: Felix must re-attach (restart this node's calico-node pod), "
-    "or bpf_endpoint with state=attached puts a program of yours there"
+    "There is no program to copy: restart this node's calico-node pod, so that Felix attaches one, "
+    "or attach your own program (bpf_endpoint, state=attached)"
 )
 
 
 def assess(endpoint: Endpoint, policy: Policy) -> Judgement:
-    """The findings and the outlook of ``endpoint``; its plan is plan.py's."""
+    """The findings and the outlook of ``endpoint``; plan.py makes its plan."""
     if _in_parity(endpoint, policy):
         return _CLEAN
     now, message = predict(endpoint, policy.behaviour)
@@ -47,7 +47,7 @@ def assess(endpoint: Endpoint, policy: Policy) -> Judgement:
 
 
 def _in_parity(endpoint: Endpoint, policy: Policy) -> bool:
-    """The healthy endpoint, told apart at once: nearly all of a node's are."""
+    """A fast check for a healthy endpoint: nearly all endpoints of a node are healthy."""
     if len(endpoint.ingress) != 1 or len(endpoint.egress) != 1:
         return False
     if endpoint.dead_pins or endpoint.empty_prog_arrays:
@@ -70,7 +70,7 @@ def as_felix_attaches(a: Attachment) -> bool:
 
 
 def attach_type_of(endpoint: Endpoint, policy: Policy) -> AttachType:
-    """How the endpoint is meant to be attached: the policy's word, else what it uses."""
+    """The attach type of the policy, else the one that the endpoint uses."""
     if policy.attach_type is not None:
         return policy.attach_type
     types = {a.attach_type for hook in HOOKS for a in endpoint.at(hook) if a.calico}
@@ -100,8 +100,8 @@ def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Find
         yield Finding(
             Code.DEAD_PIN,
             pin.hook,
-            f"{pin.path} pins a link that is attached to nothing any more; "
-            "Felix up to 3.30 does not know it, and 3.31 and later stumble over it",
+            f"{pin.path} pins a link that is no longer attached; Felix up to 3.30 ignores it, "
+            "3.31 and later fail because of it",
         )
     for empty in endpoint.empty_prog_arrays:
         yield Finding(
@@ -115,16 +115,17 @@ def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Find
 
 def _qdisc_findings(endpoint: Endpoint) -> Iterator[Finding]:
     if endpoint.qdisc is Qdisc.NONE:
-        tcx = endpoint.has_calico  # without clsact Calico has nothing else attached
+        tcx = endpoint.has_calico  # without clsact Calico can only use TCX
         enforced = "only TCX enforces" if tcx else "NO POLICY IS ENFORCED at either hook"
         yield Finding(Code.MISSING_CLSACT, None, f"no clsact qdisc: {enforced}. {_REATTACH}")
     elif endpoint.qdisc is Qdisc.INGRESS:
         yield Finding(
             Code.INGRESS_QDISC,
             None,
-            "an ingress qdisc sits where clsact belongs, so egress CANNOT be enforced; it is not "
-            "ours to delete. Find its owner (the bandwidth CNI plugin makes one, calico #7698), "
-            "then delete it (tc qdisc del dev IFACE ingress) and let Felix re-attach",
+            "an ingress qdisc is in the place of clsact, so egress CANNOT be enforced. It belongs "
+            "to another program and is never deleted. Find its owner (the bandwidth CNI plugin "
+            "makes one, calico #7698), delete it (tc qdisc del dev IFACE ingress) and let Felix "
+            "re-attach",
         )
 
 
@@ -138,8 +139,8 @@ def _mixed_findings(endpoint: Endpoint, wanted: AttachType) -> Iterator[Finding]
                 hook,
                 f"{first} is attached by {first.attach_type.value} where {wanted.value} is "
                 "expected; TCX programs run before all filters, so the older of the two may "
-                "decide. Felix 3.31 and later end this at their next pass; older ones do not know "
-                "TCX: go back to bpfAttachType=TC under 3.31 before the downgrade, or remove it "
+                "decide. Felix 3.31 and later remove it at the next pass; older releases do not "
+                "know TCX: set bpfAttachType=TC under 3.31 before a downgrade, or remove it "
                 f"with bpf_tc_program (state=absent, attach_type={first.attach_type.value})",
             )
 
@@ -153,7 +154,9 @@ def _missing(
         Outlook.STUCK: f"Felix ({policy.behaviour.value}) fails at every pass in this state",
     }[now]
     if now is Outlook.STUCK and policy.also_safe_for:
-        passes += " (set calico_version: the other hook is then moved to where Felix heals both)"
+        passes += (
+            " (set calico_version: the plan then moves the other hook so that Felix heals both)"
+        )
     if any(a.calico and a.enforces for a in endpoint.at(hook)):
         enforced = "another attach type enforces until then"
     else:
@@ -161,7 +164,7 @@ def _missing(
     return Finding(
         Code.MISSING_PROGRAM,
         hook,
-        f"no {wanted.value} program of Calico's: {enforced}; {passes}. {_REATTACH}",
+        f"no {wanted.value} program of Calico: {enforced}; {passes}. {_REATTACH}",
     )
 
 
@@ -171,15 +174,15 @@ def _shape_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Finding]
             yield Finding(
                 Code.WRONG_PROTOCOL,
                 hook,
-                f"{a} sees only protocol 0x{a.protocol:04x}: ALL OTHER PACKETS PASS UNSEEN, and "
-                f"Felix cannot attach at pref {a.priority} while it is there",
+                f"{a} sees only protocol 0x{a.protocol:04x}: ALL OTHER PACKETS BYPASS IT, and "
+                f"Felix cannot attach at pref {a.priority} while it exists",
             )
         if a.chain:
             yield Finding(
                 Code.WRONG_CHAIN,
                 hook,
-                f"{a} is in chain {a.chain}, where NO PACKET MEETS IT; Felix "
-                "(add_then_delete) deletes its own new filter instead of it",
+                f"{a} is in chain {a.chain}, where NO PACKET REACHES IT; Felix "
+                "(add_then_delete) deletes its own new filter in place of this one",
             )
         if not a.direct_action:
             yield Finding(
@@ -190,7 +193,7 @@ def _shape_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Finding]
 
 
 def _surplus_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Finding]:
-    """All but the one that stays: older generations, legacy programs, plain duplicates."""
+    """Every attachment but the survivor: older generations, legacy programs, duplicates."""
     stays = survivor(tuple(attached))
     behind = False
     for a in attached:
@@ -209,15 +212,15 @@ def _surplus_findings(hook: Hook, attached: list[Attachment]) -> Iterator[Findin
             yield Finding(
                 Code.DUPLICATE_PROGRAM,
                 hook,
-                f"{a} stands beside {stays}; packets meet {live.slot} first (the kernel runs low "
-                "priorities first and, inside one, the newest)",
+                f"{a} is attached beside {stays}; packets reach {live.slot} first (the kernel runs "
+                "low priorities first and, inside one, the newest)",
             )
     if stays.legacy:
         yield Finding(
             Code.LEGACY_PROGRAM,
             hook,
-            f"{stays} was left by Calico 3.26 or older, and no newer program is there to take "
-            "over; Felix's next pass replaces it",
+            f"{stays} was left by Calico 3.26 or older, and no newer program is attached; "
+            "Felix's next pass replaces it",
         )
 
 
@@ -229,7 +232,7 @@ def _foreign_first(hook: Hook, attachments: Attachments) -> Iterator[Finding]:
             yield Finding(
                 Code.FOREIGN_FILTER_FIRST,
                 hook,
-                f"{a}, which is not Calico's, runs first and may decide the packet; left alone",
+                f"{a} does not belong to Calico, runs first and may decide the packet; not changed",
                 Severity.NOTICE,
             )
 
@@ -246,13 +249,13 @@ def _slot_findings(endpoint: Endpoint, behaviour: Behaviour, now: Outlook) -> It
         yield Finding(
             code,
             None,
-            f"ingress is at {i}, egress at {e}; Felix 3.31 and later do not mind, older ones do",
+            f"ingress is at {i}, egress at {e}; Felix accepts that from 3.31 on, not before",
             Severity.NOTICE,
         )
         return
     ahead = {
-        Outlook.OK: "Felix's next pass brings them together",
-        Outlook.HEALS: "Felix fails and then heals it",
+        Outlook.OK: "Felix's next pass moves them to the same place",
+        Outlook.HEALS: "Felix fails once and then heals it",
         Outlook.STUCK: "Felix fails every 10 s, UNTIL REPAIRED",
     }[now]
     yield Finding(code, None, f"ingress is at {i}, egress at {e}: {ahead}")
@@ -263,7 +266,7 @@ def _taken_findings(endpoint: Endpoint, now: Outlook) -> Iterator[Finding]:
         attachments = endpoint.at(hook)
         attached = calico_tc(attachments)
         would_use = max((a.priority for a in attached), default=FIRST_AUTO_PRIORITY)
-        strangers = [
+        others = [
             a
             for a in attachments
             if a.attach_type is AttachType.TC
@@ -271,12 +274,12 @@ def _taken_findings(endpoint: Endpoint, now: Outlook) -> Iterator[Finding]:
             and not a.chain
             and a.priority in (would_use, FIRST_AUTO_PRIORITY)
         ]
-        if strangers:
+        if others:
             yield Finding(
                 Code.PRIORITY_TAKEN,
                 hook,
-                f"{strangers[0]}, which is not Calico's, holds a priority that Felix uses; it is "
-                "left alone, and ask its owner to move it below pref 32768",
+                f"{others[0]} does not belong to Calico and holds a priority that Felix uses; it "
+                "is not changed. Ask its owner to move it below pref 32768",
                 Severity.NOTICE if now is Outlook.OK else Severity.DRIFT,
             )
 
@@ -286,11 +289,11 @@ def calico_tc(attachments: Attachments) -> Attachments:
 
 
 def survivor(attached: Attachments) -> Attachment:
-    """Which of several Calico attachments at one hook stays: the one that Felix means to run.
+    """The attachment to keep among several of Calico at one hook: the one that Felix means to run.
 
-    Felix attaches in one way only, so what is attached so goes before what is not; then the
-    latest program, by its load time (its id where that is not known: ids grow, but wrap at 2^31);
-    of one program's copies the first, which is the one that packets meet.
+    One that is attached as Felix attaches comes first; then the latest program, by its load time
+    (by its id if that is not known: ids grow, but wrap at 2^31); among copies of one program the
+    first, which packets reach first.
     """
     if len(attached) == 1:
         return attached[0]

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All that can be said of an endpoint from one snapshot. Pure.
+"""The judgement of an endpoint from one snapshot. Pure.
 
-Findings and plan cannot disagree: a finding is called repairable exactly when the plan's end, by
-the kernel's own rules, no longer has it.
+Findings and plan cannot disagree: a finding is repairable exactly if, by the kernel's own rules,
+the endpoint no longer has it after the plan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .plan import plan
 
 
 def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
-    """Everything that one snapshot says of ``endpoint``: findings, plan, outlook."""
+    """Findings, plan and outlook of ``endpoint``."""
     seen = assess(endpoint, policy)
     if not seen.drifted:
         return seen

@@ -4,10 +4,10 @@
 """The kernel's rules for the filters at one hook, as pure functions.
 
 A hook's filters are a tuple in the order of the kernel's dump: chain by chain, by rising priority,
-and inside one priority the newest first, which is also the order in which packets meet them.
+and inside one priority the newest first, which is also the order in which packets pass them.
 Sources: net/sched/cls_api.c (tc_new_tfilter, tcf_chain_tp_find, tcf_auto_prio) and
-net/sched/cls_bpf.c (cls_bpf_change); tests/integration/test_kernel_rules.py holds every rule
-against the running kernel.
+net/sched/cls_bpf.c (cls_bpf_change); tests/integration/test_kernel_rules.py compares every rule
+with the running kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AUTO_SEARCH_FROM = 32768
 
 
 class Refused(Exception):
-    """The kernel would answer with ``errno``, and with its text where it has one."""
+    """The kernel would return ``errno``, and its text if it has one."""
 
     def __init__(self, number: int, text: str = "") -> None:
         super().__init__(text or errno.errorcode[number])
@@ -36,7 +36,7 @@ def find(filters: Attachments, slot: Slot, chain: int = 0) -> Attachment | None:
 
 
 def free_handle(filters: Attachments, priority: int) -> int:
-    """The handle that the kernel gives at ``priority``: the lowest free one, strangers' counted."""
+    """The handle that the kernel gives at ``priority``: the lowest that no filter has."""
     taken = {f.handle for f in filters if f.priority == priority and f.chain == 0}
     handle = 1
     while handle in taken:
@@ -47,7 +47,7 @@ def free_handle(filters: Attachments, priority: int) -> int:
 def auto_priority(filters: Attachments) -> int:
     """The priority that the kernel picks: 49152, or one below the first at or above 32768.
 
-    :raises Refused: ENOSPC where that first one is 32768 itself (up to kernel 6.12 EINVAL).
+    :raises Refused: ENOSPC if that first one is 32768 itself (up to kernel 6.12 EINVAL).
     """
     used = [f.priority for f in filters if f.chain == 0 and f.priority >= _AUTO_SEARCH_FROM]
     if not used:
@@ -67,7 +67,7 @@ def admits(filters: Attachments, priority: int, protocol: int = ETH_P_ALL) -> bo
 
 
 def add(filters: Attachments, new: Attachment) -> Attachments:
-    """A filter is created (NLM_F_CREATE | NLM_F_EXCL) in chain 0.
+    """Create a filter (NLM_F_CREATE | NLM_F_EXCL) in chain 0.
 
     :raises Refused: EINVAL for another kind or protocol at the priority, EEXIST for a taken handle.
     """
@@ -83,7 +83,7 @@ def add(filters: Attachments, new: Attachment) -> Attachments:
 
 
 def replace(filters: Attachments, new: Attachment) -> Attachments:
-    """A filter is created or, at a taken handle, swapped where it stands (NLM_F_REPLACE)."""
+    """Create a filter or, at a taken handle, replace it in place (NLM_F_REPLACE)."""
     if not admits(filters, new.priority, new.protocol):
         raise Refused(errno.EINVAL)
     if find(filters, new.slot) is None:
@@ -92,9 +92,9 @@ def replace(filters: Attachments, new: Attachment) -> Attachments:
 
 
 def delete(filters: Attachments, slot: Slot, chain: int = 0) -> Attachments:
-    """The cls_bpf filter at exactly ``slot`` goes.
+    """Delete the cls_bpf filter at exactly ``slot``.
 
-    :raises Refused: with the text of tc_del_tfilter (net/sched/cls_api.c) where none is there.
+    :raises Refused: there is none; the text is that of tc_del_tfilter (net/sched/cls_api.c).
     """
     in_chain = tuple(f for f in filters if f.chain == chain)
     at_priority = tuple(f for f in in_chain if f.priority == slot.priority)

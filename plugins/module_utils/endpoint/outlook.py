@@ -1,14 +1,14 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Felix will make of an endpoint: its re-attach algorithms, replayed on the kernel's rules.
+"""The effect of Felix on an endpoint: its re-attach algorithms, replayed on the kernel's rules.
 
 Sources, all in projectcalico/calico: felix/bpf/tc/attach.go (AttachProgram, listAttachedPrograms,
 findFilterPriority, detachPrograms) at v3.29.1 (add_then_delete), v3.29.5
 (replace_and_compare) and v3.31.0 (replace);
 felix/bpf/libbpf/libbpf_api.h (bpf_tc_program_attach) and felix/dataplane/linux/bpf_ep_mgr.go
 (doApplyPolicy) at the same tags. tests/integration/test_outlook.py replays the same algorithms with
-libbpf and tc on the running kernel and allows no different answer.
+libbpf and tc on the running kernel and requires the same results.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from ..model import (
 )
 from . import kernel_rules
 
-#: Stands for the interface's name in an error that is worked out once for all of one shape.
+#: Placeholder for the interface's name in an error that is computed once for equal endpoints.
 _INTERFACE = "{interface}"
-#: No chain of passes seen has more than a few states before it repeats.
+#: Every known sequence of passes repeats after a few states.
 _MOST_PASSES = 64
 
-#: Go's words for an errno (syscall.Errno.Error), as they stand in Felix's log.
+#: Go's texts for an errno (syscall.Errno.Error), as in Felix's log.
 _GO_ERRNO = {
     errno.EINVAL: "invalid argument",
     errno.EEXIST: "file exists",
@@ -47,7 +47,7 @@ _GO_ERRNO = {
 class FelixError(Exception):
     """A pass failed; the text is what Felix logs after ``error=``.
 
-    ``filters`` is what the failed pass left at the hook.
+    ``filters``: the hook after the failed pass.
     """
 
     def __init__(self, text: str, filters: Attachments) -> None:
@@ -56,7 +56,16 @@ class FelixError(Exception):
 
 
 def _new_filter(slot: Slot) -> Attachment:
-    return Attachment(AttachType.TC, slot.priority, slot.handle, 0, PREAMBLE, "", True, True)
+    return Attachment(
+        attach_type=AttachType.TC,
+        priority=slot.priority,
+        handle=slot.handle,
+        program_id=0,
+        name=PREAMBLE,
+        tag="",
+        direct_action=True,
+        calico=True,
+    )
 
 
 def _attach_error(refused: kernel_rules.Refused, filters: Attachments) -> FelixError:
@@ -77,7 +86,7 @@ def _add_then_delete(filters: Attachments, hook: Hook) -> tuple[Attachments, Slo
     failures = []
     for old in listed:
         try:
-            # tc is told no chain, so it looks in chain 0, wherever the listed filter is.
+            # Felix names no chain, so tc searches chain 0, wherever the listed filter is.
             filters = kernel_rules.delete(filters, old.slot)
         except kernel_rules.Refused as refused:
             failures.append(_tc_delete_error(hook, old.slot, refused))
@@ -112,9 +121,9 @@ def _replace(filters: Attachments, behaviour: Behaviour) -> tuple[Attachments, S
 
 
 def felix_pass(filters: Attachments, behaviour: Behaviour, hook: Hook) -> tuple[Attachments, Slot]:
-    """One re-attach at one hook: what stands there afterwards, and where the new filter is.
+    """One re-attach at one hook: the filters afterwards, and the slot of the new one.
 
-    :raises FelixError: where Felix would log an error.
+    :raises FelixError: Felix would log an error.
     """
     if behaviour is Behaviour.ADD_THEN_DELETE:
         return _add_then_delete(filters, hook)
@@ -124,7 +133,7 @@ def felix_pass(filters: Attachments, behaviour: Behaviour, hook: Hook) -> tuple[
 def _both_hooks(
     ingress: Attachments, egress: Attachments, behaviour: Behaviour
 ) -> tuple[Attachments, Attachments, str | None]:
-    """One pass of doApplyPolicy over an endpoint: the hooks afterwards, and the error if any."""
+    """One pass of doApplyPolicy over an endpoint: the hooks afterwards, and the first error."""
     after: dict[Hook, Attachments] = {}
     slots: dict[Hook, Slot] = {}
     error: str | None = None
@@ -153,14 +162,14 @@ def felix_message(error: str, interface: str) -> str:
 
 
 def predict(endpoint: Endpoint, behaviour: Behaviour) -> tuple[Outlook, str | None]:
-    """What Felix's next passes will make of ``endpoint``, and the line it logs where stuck.
+    """The outlook of ``endpoint``, and the line that Felix logs if it is stuck.
 
-    ``ok``: every pass succeeds. ``stuck``: from some pass on, none does. ``heals``: the rest.
-    The passes depend on nothing but slots and ownership, so they end in a cycle, which is found.
+    ``ok``: every pass succeeds. ``stuck``: from some pass on, every pass fails. ``heals``: else.
+    A pass depends only on slots and ownership, so the passes end in a cycle, which is detected.
     """
     if endpoint.qdisc is Qdisc.INGRESS:
-        # It sits where clsact should go (bpf_tc_hook_create). From 3.30 on EnsureQdisc removes it,
-        # filters and all; up to 3.29, which the other behaviours include, it does not.
+        # It is in the place of clsact (bpf_tc_hook_create). From 3.30 on EnsureQdisc removes it and
+        # its filters; up to 3.29, which the other behaviours include, it does not.
         if behaviour is Behaviour.REPLACE:
             return Outlook.OK, None
         return Outlook.STUCK, felix_message("creating qdisc file exists", endpoint.interface)
@@ -171,7 +180,7 @@ def predict(endpoint: Endpoint, behaviour: Behaviour) -> tuple[Outlook, str | No
 
 
 def _plain(attachments: Attachments) -> Attachments:
-    """The filters without what Felix's passes do not look at."""
+    """The filters without the fields that Felix's passes ignore."""
     return tuple(
         a._replace(
             program_id=0, tag="", loaded_at=0, name=PREAMBLE if named_by_calico(a.name) else ""
@@ -185,7 +194,7 @@ def _plain(attachments: Attachments) -> Attachments:
 def _passes(
     ingress: Attachments, egress: Attachments, behaviour: Behaviour
 ) -> tuple[Outlook, str | None]:
-    """The outlook of two plain hooks, and, where stuck, the first error, for any interface."""
+    """The outlook of two plain hooks, and the first error if stuck, for any interface."""
     errors: list[str | None] = []
     seen: dict[tuple[Attachments, Attachments], int] = {}
     while (ingress, egress) not in seen:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The smallest plan that mends an endpoint in place. Pure.
+"""The smallest plan that repairs an endpoint in place. Pure.
 
-``plan`` is the door. A plan is searched for, not looked up: of all ways to bring both hooks'
-running programs to one slot, the cheapest whose end, by the kernel's own rules, is as it should be.
+The entry point is ``plan``. It searches all ways to move the running programs of both hooks to one
+slot, and takes the cheapest one that is correct by the kernel's own rules.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _WORSE = {Outlook.OK: 0, Outlook.HEALS: 1, Outlook.STUCK: 2}
 def apply_step(endpoint: Endpoint, step: Step) -> Endpoint:
     """The endpoint after ``step``, by the kernel's rules.
 
-    :raises kernel_rules.Refused: where the kernel would refuse the step.
+    :raises kernel_rules.Refused: the kernel would refuse the step.
     """
     if step.action is Action.UNPIN:
         pins = tuple(p for p in endpoint.dead_pins if p.path != step.path)
@@ -74,11 +74,11 @@ def _split(attachments: Attachments) -> tuple[Attachments, Attachments]:
 
 
 def plan(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tuple[Plan, Endpoint]:
-    """The fewest steps to an endpoint that Felix's next passes find ``ok``, and that endpoint.
+    """The fewest steps to an endpoint whose outlook is ``ok``, and that endpoint.
 
-    Both hooks' survivors are brought to one slot by adding the running program there before
-    anything is deleted. Where one hook is bare, only the other can be moved, to where Felix's
-    own next pass makes both equal.
+    The survivors of both hooks move to one slot: the running program is added there before anything
+    is deleted. If one hook is bare, only the other can move, to where the next pass of Felix makes
+    both equal.
     """
     unpin = tuple(Step(Action.UNPIN, p.hook, None, p.path) for p in endpoint.dead_pins)
     moves: Plan = ()
@@ -94,7 +94,7 @@ def _movable(endpoint: Endpoint, policy: Policy) -> bool:
 
 
 class _Candidate(NamedTuple):
-    """One way to mend both hooks; the first in sort order is the smallest move."""
+    """One way to repair both hooks; the first in sort order is the smallest move."""
 
     writes: int
     hooks_touched: int
@@ -111,17 +111,17 @@ def _cheapest_moves(endpoint: Endpoint, policy: Policy, seen: Judgement) -> tupl
             continue
         end = assess(end_state, policy)
         remaining = _drift(end)
-        mends = remaining < drift or (remaining == drift and seen.outlook is not Outlook.OK)
-        if end.outlook is Outlook.OK and mends and _spares(endpoint, end_state, policy):
+        improves = remaining < drift or (remaining == drift and seen.outlook is not Outlook.OK)
+        if end.outlook is Outlook.OK and improves and _is_safe(endpoint, end_state, policy):
             return candidate.steps, end_state
     return (), endpoint
 
 
-def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
+def _is_safe(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
     """Whether the outlook is no worse for any other behaviour that Felix may have.
 
-    It matters where one hook is bare: add_then_delete wants the other hook off handle 1,
-    replace_and_compare wants it there.
+    This matters if one hook is bare: add_then_delete needs a handle other than 1 at the other hook,
+    replace_and_compare needs handle 1.
     """
     for behaviour in policy.also_safe_for:
         end, _message = predict(after, behaviour)
@@ -131,10 +131,10 @@ def _spares(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
 
 
 def _cheapest_first(endpoint: Endpoint) -> Iterator[_Candidate]:
-    """All candidates in order, those at slots in use before the others are even worked out.
+    """All candidates in order; those at unused slots are computed only if they are needed.
 
-    A slot that no hook uses takes an add and all deletes at each hook; what is no dearer than that
-    need not be compared with them.
+    A slot that no hook uses costs an add and all deletes at each hook. Candidates that cost no more
+    need not be compared with it.
     """
     attached = [calico_tc(endpoint.at(h)) for h in HOOKS]
     in_use = {a.slot for attachments in attached for a in attachments}
@@ -160,11 +160,17 @@ def _candidates(endpoint: Endpoint, slots: Iterable[Slot]) -> Iterator[_Candidat
             steps = tuple(step for moves in way for step in moves)
             touched = len({step.hook for step in steps})
             distance = abs(slot.priority - FIRST_AUTO_PRIORITY)
-            yield _Candidate(len(steps), touched, distance, slot, steps)
+            yield _Candidate(
+                writes=len(steps),
+                hooks_touched=touched,
+                priority_distance=distance,
+                slot=slot,
+                steps=steps,
+            )
 
 
 def _slots_beside(endpoint: Endpoint) -> set[Slot]:
-    """Every slot worth trying besides those in use: their neighbours, and Felix's first choice."""
+    """The slots to try besides those in use: their neighbours, and Felix's first choice."""
     used = [a for h in HOOKS for a in endpoint.at(h) if a.attach_type is AttachType.TC]
     priorities = {FIRST_AUTO_PRIORITY}
     for a in used:
@@ -176,23 +182,23 @@ def _slots_beside(endpoint: Endpoint) -> set[Slot]:
 def _hook_steps(
     hook: Hook, filters: Attachments, survivor: Attachment, slot: Slot
 ) -> Iterator[Plan]:
-    """The ways to leave just the survivor's program, at ``slot``, without a bare moment.
+    """The ways to keep only the survivor's program, at ``slot``, without ever a bare hook.
 
-    The program is added at its new place before anything goes. If another of Calico's filters still
-    holds that place, the program waits at a third one meanwhile.
+    The program is added at its new place before anything is deleted. If another filter of Calico
+    has that place, a copy of the program is attached at a third place until the filter is deleted.
     """
     attached = tuple(f for f in filters if f.calico)
-    there = kernel_rules.find(filters, slot)
-    if there and as_felix_attaches(there) and there.program_id == survivor.program_id:
-        yield tuple(_delete(hook, f) for f in attached if f is not there)
+    current = kernel_rules.find(filters, slot)
+    if current and as_felix_attaches(current) and current.program_id == survivor.program_id:
+        yield tuple(_delete(hook, f) for f in attached if f is not current)
         return
     goal = _copy(survivor, slot)
     deletes = tuple(_delete(hook, f) for f in attached)
-    if there is None and kernel_rules.admits(filters, slot.priority):
+    if current is None and kernel_rules.admits(filters, slot.priority):
         yield (_add(hook, goal), *deletes)
         return
-    strangers = tuple(f for f in filters if not f.calico)
-    if kernel_rules.find(strangers, slot) or not kernel_rules.admits(strangers, slot.priority):
+    foreign = tuple(f for f in filters if not f.calico)
+    if kernel_rules.find(foreign, slot) or not kernel_rules.admits(foreign, slot.priority):
         return
     for place in _waiting_places(filters, slot):
         waiting = _copy(survivor, place)
@@ -232,20 +238,20 @@ def _delete(hook: Hook, a: Attachment) -> Step:
 
 
 def _end_with_order_kept(endpoint: Endpoint, steps: Plan) -> Endpoint | None:
-    """The endpoint after ``steps``; None if a stranger before or behind our program changes sides.
+    """The endpoint after ``steps``; None if the order of ours and a foreign filter changes.
 
-    Its place is held at every step: packets must not meet the two in another order meanwhile.
+    The order is checked after every step, because packets pass the filters at any time.
     """
-    before = {h: _strangers_first(endpoint.at(h)) for h in HOOKS}
+    before = {h: _foreign_first(endpoint.at(h)) for h in HOOKS}
     for step in steps:
         endpoint = apply_step(endpoint, step)
-        if before[step.hook] not in (None, _strangers_first(endpoint.at(step.hook))):
+        if before[step.hook] not in (None, _foreign_first(endpoint.at(step.hook))):
             return None
     return endpoint
 
 
-def _strangers_first(attachments: Attachments) -> Attachments | None:
-    """Foreign filters that packets meet before Calico's program; None where that does not run."""
+def _foreign_first(attachments: Attachments) -> Attachments | None:
+    """Foreign filters that packets reach before Calico's program; None if that does not run."""
     attached = tuple(a for a in calico_tc(attachments) if a.runs)
     if not attached:
         return None

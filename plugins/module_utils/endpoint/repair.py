@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Carrying a plan out on the real kernel, one endpoint at a time.
 
-Before and after every write the hook is read and must hold exactly what the kernel's rules say it
-should. If anybody else (Felix above all) wrote meanwhile, our own copy is taken back and the
-endpoint is planned anew, a bounded number of times. No step leaves a hook without a program that
-had one, so being killed between any two is harmless: what is left is one more copy of the running
-program, which the next run finds and clears.
+The hook is read before and after every write and must hold exactly what the kernel's rules predict.
+If another program, usually Felix, has changed it, the repair removes its own copy and plans the
+endpoint again, a bounded number of times. No step leaves a hook without a program that had one, so
+being killed between two steps does no harm: what is left is one more copy of the running program,
+which the next run removes.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from .judge import judge
 from .plan import apply_step
 from .watchdog import Watchdog
 
-#: Answers of the kernel that say that someone else was there first, or is there now.
+#: Errors that mean that another program changed the hook first.
 _SOMEONE_ELSE = (errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EAGAIN)
-#: Seconds before the first new plan; doubled for each further one. A forking Felix takes some
-#: tens of milliseconds for one endpoint.
+#: Seconds before the first new plan; doubled for each further one. A Felix that forks tc takes tens
+#: of milliseconds for one endpoint.
 _PAUSE = 0.1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one endpoint.
+    """The result for one endpoint.
 
-    ``found`` is the judgement that asked for the repair, ``done`` each step carried out over all
-    attempts, ``after`` the endpoint at the end with its judgement (None where it vanished),
-    ``notes`` what happened on the way.
+    ``found``: the judgement before the repair. ``after`` and ``left``: the endpoint at the end and
+    its judgement; None if it vanished. ``done``: the steps of all attempts. ``notes``: the changes
+    that other programs made during the repair.
     """
 
     verdict: Verdict
@@ -68,7 +68,7 @@ class Outcome:
 
 
 class RepairRefused(DataplaneError):
-    """The kernel refuses a step for good; ``outcome`` has what was done and what stands."""
+    """The kernel refuses a step permanently; ``outcome`` has the steps done until then."""
 
     def __init__(self, text: str, outcome: Outcome) -> None:
         super().__init__(text)
@@ -76,15 +76,15 @@ class RepairRefused(DataplaneError):
 
 
 class _MovedOn(Exception):
-    """Someone else changed the endpoint under us; the text says what was seen."""
+    """Another program changed the endpoint during the repair; the text says what was read."""
 
 
 class _Vanished(Exception):
-    """The interface went."""
+    """The interface disappeared."""
 
 
 class Repairer:
-    """Repairs endpoints over one socket, in the network namespace that the caller is in."""
+    """Repairs endpoints over one socket, in the network namespace of the caller."""
 
     def __init__(
         self,
@@ -106,15 +106,15 @@ class Repairer:
         self._watchdog = watchdog
 
     def repair(self, endpoint: Endpoint, found: Judgement) -> Outcome:
-        """Carry ``found.plan`` out, planning anew under contention.
+        """Carry out ``found.plan``; plan again under contention.
 
-        :raises RepairRefused: where the kernel refuses a step for good.
+        :raises RepairRefused: the kernel refuses a step permanently.
         """
         attempt = _Attempt(self._tc, self._reader, self._watchdog)
         try:
             return self._repair(endpoint, found, attempt)
         except _Vanished:
-            return Outcome(Verdict.VANISHED, endpoint, found, None, None, *attempt.story())
+            return attempt.outcome(Verdict.VANISHED, endpoint, found)
         except KernelError as error:
             raise self._refused(endpoint, found, attempt, error) from error
 
@@ -129,8 +129,7 @@ class Repairer:
             left = judge(now, self._policy)
             if not left.plan:
                 break
-        verdict = _verdict(left, attempt)
-        return Outcome(verdict, endpoint, found, now, left, *attempt.story())
+        return attempt.outcome(_verdict(left, attempt), endpoint, found, now, left)
 
     def _refused(
         self, endpoint: Endpoint, found: Judgement, attempt: _Attempt, error: KernelError
@@ -139,20 +138,18 @@ class Repairer:
             now = self._read_again(endpoint)
             holds = "; ".join(f"{hook.value}: {_listed(now.at(hook))}" for hook in HOOKS)
         except (_Vanished, KernelError) as again:
-            now, holds = endpoint, f"what could not be read again ({again or 'it vanished'})"
+            now, holds = endpoint, f"an unknown state ({again or 'the interface vanished'})"
         done = "; ".join(str(step) for step in attempt.done) or "nothing"
         return RepairRefused(
             f"{endpoint.interface}: {error}. Done before: {done}. The endpoint now holds {holds}. "
-            "Both hooks keep the programs they had; run again once the cause is gone",
-            Outcome(
-                Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy), *attempt.story()
-            ),
+            "Both hooks keep their programs; fix the cause and run the task again",
+            attempt.outcome(Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy)),
         )
 
     def _sure(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint itself; with a bare hook only if its interface is there.
+        """The endpoint itself, after a check of the interface if a hook is bare.
 
-        The hooks of an interface that just went read as bare too.
+        The hooks of an interface that has just disappeared read as bare too.
 
         :raises _Vanished:
         """
@@ -162,10 +159,10 @@ class Repairer:
         return endpoint
 
     def _still(self, endpoint: Endpoint, pause: float) -> Endpoint:
-        """The endpoint once it holds still for ``pause`` seconds, or as it is after some tries.
+        """The endpoint once it is unchanged for ``pause`` seconds, or after the last try.
 
-        A Felix in the middle of its pass has yet to delete what it listed before; what we moved
-        then might be hit.
+        A Felix in the middle of a pass still deletes what it listed before, which might be a filter
+        that a repair has moved.
 
         :raises _Vanished:
         """
@@ -179,7 +176,7 @@ class Repairer:
         return again
 
     def _read_again(self, endpoint: Endpoint) -> Endpoint:
-        """:raises _Vanished: where the interface went, or came back as another."""
+        """:raises _Vanished: the interface disappeared, or returned with another ifindex."""
         found = self._reader.read_named([endpoint.interface]).endpoints
         if not found or found[0].ifindex != endpoint.ifindex:
             raise _Vanished
@@ -195,7 +192,7 @@ def _verdict(left: Judgement, attempt: _Attempt) -> Verdict:
 
 
 class _Attempt:
-    """The writes at one endpoint, each held against the model, and their story."""
+    """The writes at one endpoint, each compared with the model, and their results."""
 
     def __init__(self, tc: TcSocket, reader: Reader, watchdog: Watchdog | None) -> None:
         self._tc = tc
@@ -205,11 +202,26 @@ class _Attempt:
         self._copies: list[tuple[Hook, Attachment]] = []
         self.done: list[Step] = []
         self.notes: list[str] = []
-        #: A program that Felix had just attached was deleted and could not be put back.
+        #: A program that Felix had just attached was deleted and could not be restored.
         self.harmed = False
 
-    def story(self) -> tuple[Plan, tuple[str, ...]]:
-        return tuple(self.done), tuple(self.notes)
+    def outcome(
+        self,
+        verdict: Verdict,
+        before: Endpoint,
+        found: Judgement,
+        after: Endpoint | None = None,
+        left: Judgement | None = None,
+    ) -> Outcome:
+        return Outcome(
+            verdict=verdict,
+            before=before,
+            found=found,
+            after=after,
+            left=left,
+            done=tuple(self.done),
+            notes=tuple(self.notes),
+        )
 
     def carry_out(self, endpoint: Endpoint, steps: Plan) -> Endpoint:
         """:returns: the endpoint after all steps, as read back from the kernel."""
@@ -246,7 +258,7 @@ class _Attempt:
         expected = endpoint.at(hook)
         if seen != expected and seen != _without_load_times(expected):
             raise _MovedOn(
-                f"{hook.value} changed under the repair: expected {_listed(expected)}, "
+                f"{hook.value} changed during the repair: expected {_listed(expected)}, "
                 f"found {_listed(seen)}"
             )
 
@@ -270,7 +282,7 @@ class _Attempt:
             os.close(fd)
 
     def _delete(self, hook: Hook, a: Attachment) -> None:
-        """:raises _MovedOn: where the kernel's echo tells of another program than ``a``'s."""
+        """:raises _MovedOn: the kernel's echo names a program other than that of ``a``."""
         ifindex = self._endpoint.ifindex
         raw = self._tc.delete_filter(ifindex, hook, a.priority, a.handle, a.chain)
         if raw is None:
@@ -280,9 +292,9 @@ class _Attempt:
             self._put_back(hook, gone)
 
     def _put_back(self, hook: Hook, gone: Attachment) -> None:
-        """Undo a delete that hit a program which took the place since the last reading.
+        """Undo a delete that hit a program which was attached there after the last read.
 
-        Its last reference goes only after an RCU grace period, so it can still be opened.
+        Its last reference is dropped only after an RCU grace period, so it can still be opened.
         """
         try:
             if not (gone.kind == "bpf" and gone.direct_action and gone.protocol == ETH_P_ALL):
@@ -291,20 +303,22 @@ class _Attempt:
         except KernelError as error:
             self.harmed = True
             raise _MovedOn(
-                f"{hook.value}: {gone} was attached in the instant before a delete at its place, "
-                f"went with it, and could not be put back ({error}); the former program still "
-                "enforces. Whoever attached it must do so again; if it is Felix's, restart this "
+                f"{hook.value}: {gone} was attached just before a filter in its place was deleted, "
+                f"was deleted instead, and could not be put back ({error}); the former program "
+                "still enforces. It must be attached again; for a program of Felix, restart this "
                 "node's calico-node pod"
             ) from error
-        raise _MovedOn(f"{hook.value}: {gone} took the place of a filter being deleted; put back")
+        raise _MovedOn(
+            f"{hook.value}: {gone} replaced a filter that was being deleted; it was put back"
+        )
 
     def _unpin(self, path: str) -> None:
         if not self._reader.link_is_dead(path):
-            raise _MovedOn(f"{path} is no dead pin any more")
+            raise _MovedOn(f"{path} is no longer a dead pin")
         bpf.unpin(path)
 
     def _take_back(self) -> None:
-        """Remove our copies where another program of Calico's stands; never the last one."""
+        """Remove our copies where another program of Calico enforces; never the last one."""
         for hook, copy in self._copies:
             seen = self._read(hook)
             attached = kernel_rules.find(seen, copy.slot)
@@ -317,15 +331,15 @@ class _Attempt:
         try:
             self._delete(hook, copy)
         except KernelError as error:
-            # It only doubles the running program; the next plan, or the next run, clears it.
-            self.notes.append(f"{hook.value}: our copy {copy} could not be taken back: {error}")
+            # It only doubles the running program; the next plan, or the next run, removes it.
+            self.notes.append(f"{hook.value}: our copy {copy} could not be removed: {error}")
         else:
             self.done.append(Step(Action.DELETE, hook, copy))
 
     def _give_way(self, endpoint: Endpoint, error: KernelError) -> None:
-        """Take our copies back, and tell a change under our feet from a refusal that stays.
+        """Remove our copies, and return only if the refusal is permanent.
 
-        :raises _Vanished, _MovedOn: where ``error`` is but a sign of someone else's doing.
+        :raises _Vanished, _MovedOn: another program's change caused ``error``.
         """
         if error.errno == errno.ENODEV:
             raise _Vanished from error

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules' returned values: plain lists and dicts of what the model holds."""
+"""The values that the modules return: the model as plain lists and dicts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .audit import Audit
 from .outlook import predict
 from .repair import Outcome
 
-#: Verdicts that leave an endpoint other than it should be.
+#: Verdicts of endpoints that are not consistent at the end.
 DRIFT_REMAINS = (Verdict.DRIFTED, Verdict.CONTENDED)
 _QUIET = (Verdict.CONSISTENT, Verdict.UNMANAGED)
 Result = dict[str, Any]
@@ -75,14 +75,14 @@ def step(s: Step) -> Result:
 
 
 def outcome(o: Outcome) -> Result:
-    """One endpoint: what was found, what was planned and done, and how it stands now."""
-    stands, judged = o.after or o.before, o.left or o.found
-    shown = endpoint(stands)
+    """One endpoint: its findings, its plan, the steps done, and its present state."""
+    now, judged = o.after or o.before, o.left or o.found
+    shown = endpoint(now)
     shown.update(
         verdict=o.verdict.value,
         outlook=judged.outlook.value,
         outlook_by_behaviour={
-            behaviour.value: predict(stands, behaviour)[0].value for behaviour in Behaviour
+            behaviour.value: predict(now, behaviour)[0].value for behaviour in Behaviour
         },
         findings=[finding(f) for f in o.found.findings],
         remaining=[finding(f) for f in judged.findings],
@@ -96,7 +96,7 @@ def outcome(o: Outcome) -> Result:
 
 
 def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
-    """What qdisc_consistency returns; a consistent endpoint is listed only if ``verbose``."""
+    """The result of qdisc_consistency; a consistent endpoint is listed only if ``verbose``."""
     changed = [o for o in s.outcomes if o.done]
     listed = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done]
     result: Result = {
@@ -111,7 +111,7 @@ def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
 
 
 def summary(outcomes: Iterable[Outcome]) -> Result:
-    """How many endpoints, of each verdict and outlook, and how many findings of each code."""
+    """The number of endpoints, of those with each verdict, and of findings with each code."""
     outcomes = tuple(outcomes)
     verdicts = Counter(o.verdict for o in outcomes)
     codes = Counter(f.code.value for o in outcomes for f in o.found.findings)
@@ -123,14 +123,14 @@ def summary(outcomes: Iterable[Outcome]) -> Result:
 
 
 def lines(e: Endpoint) -> list[str]:
-    """An endpoint as a person reads it in a diff."""
+    """An endpoint as lines of a diff."""
     shown = [f"{e.interface} {h.value}: {a}" for h in Hook for a in e.at(h)]
     shown += [f"{e.interface} {p.hook.value}: dead pin {p.path}" for p in e.dead_pins]
     return shown
 
 
 def diff(pairs: Iterable[tuple[Endpoint | None, Endpoint | None]]) -> dict[str, str]:
-    """Before and after as text; an endpoint that is not there has no lines."""
+    """Before and after as text; a missing endpoint has no lines."""
     before: list[str] = []
     after: list[str] = []
     for old, new in pairs:

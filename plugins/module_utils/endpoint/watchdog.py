@@ -1,14 +1,13 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Standing by while others finish what they began before a repair.
+"""Restore programs that Felix deletes by mistake around a repair.
 
-A Felix that adds, then deletes, lists filters, attaches a new one at the lowest free handle,
-and then deletes what it listed, by handle. If a repair frees a listed handle in between, Felix's
-new filter gets it, and Felix deletes its own filter: the hook may be left bare. No reading
-beforehand can tell. So the programs of the hooks that a repair touches are held open, every change
-that others make there is watched until the settle time is over, and a hook left bare gets its own
-program back at once.
+A Felix of add_then_delete lists the filters, attaches a new one at the lowest free handle, and then
+deletes the listed ones by handle. If a repair frees a listed handle in between, Felix's new filter
+gets that handle and Felix deletes its own filter: the hook may be left bare. No read before the
+repair can detect this. So the programs of the repaired hooks are held open and the changes of other
+programs are watched until the settle time is over; a hook left bare gets its program back at once.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from ..errors import KernelError
 from ..kernel import bpf
 from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import Reader
-from ..kernel.tc_monitor import Change, TcWatch
+from ..kernel.tc_monitor import FilterChange, TcWatch
 from ..model import Attachment, Endpoint, Hook
 from .findings import calico_tc, survivor
 
-#: Answers that say that the hook itself has gone, or holds a filter again.
+#: Errors that mean that the hook no longer exists, or has a filter again.
 _NO_LONGER_BARE = (errno.ENODEV, errno.EINVAL, errno.EEXIST)
-_RESTART = "Restart this node's calico-node pod to have it attached anew"
+_RESTART = "Restart this node's calico-node pod, so that Felix attaches it again"
 
 
 @dataclass
-class _Held:
-    """A hook's own program: its fd, and where it was attached last."""
+class _HeldProgram:
+    """The program of a hook: its fd, and where it was last attached."""
 
     endpoint: Endpoint
     attachment: Attachment
@@ -41,13 +40,13 @@ class _Held:
 
 
 class Watchdog:
-    """Holds and watches in the network namespace in which it was made."""
+    """Holds programs and watches hooks in the network namespace in which it was created."""
 
     def __init__(self, tc: TcSocket, reader: Reader) -> None:
         self._tc = tc
         self._reader = reader
         self._watch = TcWatch()
-        self._held: dict[tuple[int, Hook], _Held] = {}
+        self._programs: dict[tuple[int, Hook], _HeldProgram] = {}
         self._added: dict[tuple[int, Hook], int] = {}
         self._notes: dict[int, list[str]] = {}
         _allow_many_files()
@@ -56,85 +55,86 @@ class Watchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for held in self._held.values():
-            os.close(held.fd)
+        for program in self._programs.values():
+            os.close(program.fd)
         self._watch.close()
 
     def hold(self, endpoint: Endpoint, hook: Hook) -> None:
-        """Keep the program that ``hook`` of ``endpoint`` is to run, and remember its place.
+        """Hold the program that ``hook`` of ``endpoint`` must run, and remember its place.
 
-        :raises KernelError: ENOENT where the program has gone.
+        :raises KernelError: ENOENT if the program no longer exists.
         """
         attached = calico_tc(endpoint.at(hook))
         if not attached:
             return
         key, attachment = (endpoint.ifindex, hook), survivor(attached)
-        held = self._held.get(key)
-        if held is not None and held.attachment.program_id == attachment.program_id:
-            held.endpoint, held.attachment = endpoint, attachment
+        program = self._programs.get(key)
+        if program is not None and program.attachment.program_id == attachment.program_id:
+            program.endpoint, program.attachment = endpoint, attachment
             return
         fd = bpf.program_fd(attachment.program_id)
-        if held is not None:
-            os.close(held.fd)
-        self._held[key] = _Held(endpoint, attachment, fd)
+        if program is not None:
+            os.close(program.fd)
+        self._programs[key] = _HeldProgram(endpoint, attachment, fd)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and mend at once what is left bare meanwhile."""
+        """Wait, and restore the program of a hook that is left bare during that time."""
         for change in self._watch.changes(seconds):
             self._look_at(change)
         if self._watch.overrun:
             self._watch.overrun = False
-            for key in self._held:
-                self._mend(key)
+            for key in self._programs:
+                self._restore(key)
 
     def notes(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """What others did to ``endpoint`` that a person should know; ``endpoint`` as it is now."""
+        """The changes by others that the result must mention; ``endpoint`` as it is now."""
         lost = [self._lost(endpoint, hook) for hook in Hook]
         return (*self._notes.get(endpoint.ifindex, ()), *(text for text in lost if text))
 
-    def _look_at(self, change: Change) -> None:
+    def _look_at(self, change: FilterChange) -> None:
         key = (change.ifindex, change.hook)
-        if change.port == self._tc.port or key not in self._held:
+        if change.port == self._tc.port or key not in self._programs:
             return
         if change.added is None:
-            self._mend(key)
+            self._restore(key)
             return
         added = self._reader.attachment(change.added)
         if added.calico:
             self._added[key] = added.program_id
 
-    def _mend(self, key: tuple[int, Hook]) -> None:
+    def _restore(self, key: tuple[int, Hook]) -> None:
         ifindex, hook = key
-        held = self._held[key]
+        program = self._programs[key]
         if any(
-            a.calico and a.enforces for a in self._reader.hook(ifindex, held.endpoint.qdisc, hook)
+            a.calico and a.enforces
+            for a in self._reader.hook(ifindex, program.endpoint.qdisc, hook)
         ):
             return
-        a = held.attachment
-        who = (
-            "someone else, a Felix in the middle of its pass most likely, deleted the last program"
+        a = program.attachment
+        cause = (
+            "another program, most likely a Felix in the middle of its pass, deleted the last one"
         )
         try:
-            self._tc.add_filter(ifindex, hook, a.priority, a.handle, held.fd, a.name)
+            self._tc.add_filter(ifindex, hook, a.priority, a.handle, program.fd, a.name)
         except KernelError as error:
             if error.errno in _NO_LONGER_BARE:
                 return
             then = f"{a} could not be put back ({error}): NO POLICY IS ENFORCED at this hook"
         else:
             then = f"{a} was put back at once"
-        self._notes.setdefault(ifindex, []).append(f"{hook.value}: {who}; {then}. {_RESTART}")
+        self._notes.setdefault(ifindex, []).append(f"{hook.value}: {cause}; {then}. {_RESTART}")
 
     def _lost(self, endpoint: Endpoint, hook: Hook) -> str | None:
         program_id = self._added.get((endpoint.ifindex, hook))
         if program_id is None or program_id in {a.program_id for a in endpoint.at(hook)}:
             return None
         return (
-            f"{hook.value}: program {program_id}, attached by someone else during the repair, was "
-            f"deleted again by them, and the former one runs. {_RESTART}"
+            f"{hook.value}: program {program_id}, attached by another process during the repair, "
+            f"was deleted again, and the former one runs. {_RESTART}"
         )
 
 
 def _allow_many_files() -> None:
-    """One open program for each hook that is repaired: as many as we may have."""
+    """Raise the limit of open files: each repaired hook holds one program open."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How often programs are attached to interfaces and detached, and by whom. Pure."""
+"""Count how often programs are attached and detached, and by which process. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Churn:
-    """``overrun``: more came at once than the kernel could keep, so there were more than these."""
+    """``overrun``: the kernel dropped changes, so the counts are too low."""
 
     seconds: float
     changes: int
@@ -45,6 +45,12 @@ class Count:
     def over(self, seconds: float, overrun: bool) -> Churn:
         """:param seconds: more than 0."""
         interfaces = tuple(self._interfaces[name] for name in sorted(self._interfaces))
-        changes = sum(each.attached + each.detached for each in interfaces)
+        changes = sum(i.attached + i.detached for i in interfaces)
         per_minute = round(changes * 60 / seconds, 1)
-        return Churn(round(seconds, 1), changes, per_minute, interfaces, overrun)
+        return Churn(
+            seconds=round(seconds, 1),
+            changes=changes,
+            per_minute=per_minute,
+            interfaces=interfaces,
+            overrun=overrun,
+        )

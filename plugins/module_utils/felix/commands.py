@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All that Felix shows on its node, at one time: what the modules return."""
+"""The commands of the modules that read Felix's state on its node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXIT_POLL = 0.2
 
 
 def felix_info(params: Params) -> dict[str, Any]:
-    """:raises DataplaneError: only where it could not even begin; nothing is ever changed."""
+    """:raises DataplaneError: a bad option, or no privilege; missing data is not an error."""
     _check(params, window=0, wait_gone=0)
     urls = params["health_url"].rstrip("/") + "/readiness", params["metrics_url"]
     for url in urls:
@@ -36,7 +36,7 @@ def felix_info(params: Params) -> dict[str, Any]:
         result = {
             "changed": False,
             **seen,
-            "exited_pod_processes": None if left is None else [asdict(each) for each in left],
+            "exited_pod_processes": None if left is None else [asdict(process) for process in left],
             "health": _health(urls[0], len(seen["felix"])),
             **_metrics(urls[1]),
             **_log(params["log_files"] or logfiles.DEFAULT, params["pod_uid"]),
@@ -47,7 +47,7 @@ def felix_info(params: Params) -> dict[str, Any]:
 
 
 def tc_churn_info(params: Params) -> dict[str, Any]:
-    """:raises DataplaneError: where it could not begin."""
+    """:raises DataplaneError: a bad option, or no privilege."""
     _check(params, window=1)
     start = time.monotonic()
     with namespace.entered(params["netns"]):
@@ -69,7 +69,7 @@ def _check(params: Params, **least: int) -> None:
 
 
 def _await_exit(pod_uid: str | None, seconds: float) -> tuple[list[Process] | None, float]:
-    """Wait up to so long until no process of a pod is left; what is left, and how long it took."""
+    """Wait until the processes of a pod have exited; (those that remain, seconds waited)."""
     if pod_uid is None:
         return None, 0.0
     start = time.monotonic()
@@ -102,40 +102,44 @@ def _felix(felix: Felix, cpu: float | None) -> dict[str, Any]:
 
 
 def _cores(felix: Felix, before: Sequence[Felix], seconds: float) -> float:
-    """Its cores over the window, or since it began within it."""
+    """The cores it used over the window, or since it started within it."""
     for same in before:
         if same.pid == felix.pid and felix.age_seconds >= same.age_seconds:
             return round((felix.cpu_seconds - same.cpu_seconds) / seconds, 3)
     return round(felix.cpu_seconds / max(felix.age_seconds, 0.1), 3)
 
 
-# --- what Felix says ------------------------------------------------------------------------------
+# --- health, metrics, log -------------------------------------------------------------------------
 
 
 def _health(url: str, felixes_running: int) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "reachable": False, "ready": False, "status": None, "reporters": [], "error": None
     }  # fmt: skip
     try:
         answer = http.get(url, _TIMEOUT)
     except http.Unreachable as error:
-        told["error"] = f"{error}{_why_refused(felixes_running) if error.refused else ''}"
-        return told
+        result["error"] = f"{error}{_why_refused(felixes_running) if error.refused else ''}"
+        return result
     found = health.reporters(answer.body)
-    told.update(reachable=True, status=answer.status)
+    result.update(reachable=True, status=answer.status)
     if answer.status not in (200, 204, 503) or (found is None and answer.body.strip()):
         start = answer.body[:100].strip()
-        told["error"] = f"GET {url}: HTTP {answer.status}, but not Felix's health: {start!r}"
-        return told
-    told.update(ready=answer.status != 503, reporters=[asdict(each) for each in found or ()])
-    return told
+        result["error"] = (
+            f"GET {url}: HTTP {answer.status}, but the answer is not Felix's health: {start!r}"
+        )
+        return result
+    result.update(
+        ready=answer.status != 503, reporters=[asdict(reporter) for reporter in found or ()]
+    )
+    return result
 
 
 def _why_refused(felixes_running: int) -> str:
     if felixes_running:
         return (
-            "; Felix runs, so it is starting, or healthEnabled is false, or it listens elsewhere "
-            "(healthHost, healthPort)"
+            "; Felix runs: it is still starting, or healthEnabled is false, or it listens "
+            "elsewhere (healthHost, healthPort)"
         )
     return "; no Felix runs on this node"
 

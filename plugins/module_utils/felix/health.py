@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table with which Felix tells its health. Pure.
+"""Read the table in which Felix reports its health. Pure.
 
-libcalico-go/lib/health/health.go, drawn by tablewriter v0.0.5, which wraps a long cell into further
-lines; alike from v3.28.1 to v3.31.0.
+libcalico-go/lib/health/health.go, drawn by tablewriter v0.0.5, which wraps a long cell into several
+lines; equal from v3.28.1 to v3.31.0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SAYS = {"reporting live": True, "reporting ready": True, "-": None}
 
 @dataclass(frozen=True)
 class Reporter:
-    """``ready`` and ``live`` are None where it reports nothing of the kind."""
+    """``ready`` and ``live`` are None if it does not report them."""
 
     component: str
     ready: bool | None
@@ -26,7 +26,7 @@ class Reporter:
 
 
 def reporters(table: str) -> tuple[Reporter, ...] | None:
-    """The rows of the table; None where the text is no such table."""
+    """The rows of the table; None if the text is not such a table."""
     lines = [_cells(line) for line in table.splitlines() if line.startswith("|")]
     if not lines or lines[0] != _COLUMNS:
         return None
@@ -45,7 +45,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _reporter(component: str, _timeout: str, live: str, ready: str, detail: str) -> Reporter:
-    """``timed out`` is as bad as ``reporting non-ready``, and more worth telling."""
+    """``timed out`` counts as not ready, and is added to the detail."""
     if "timed out" in (live, ready):
         detail = f"{detail} (timed out)".strip()
     return Reporter(component, _SAYS.get(ready, False), _SAYS.get(live, False), detail)

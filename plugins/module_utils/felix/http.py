@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asking by HTTP, without proxies, within a time."""
+"""HTTP GET with a deadline, without proxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST = 16 << 20
 
 
 class Unreachable(DataplaneError):
-    """No answer; ``refused``: nothing listens there."""
+    """No answer; ``refused``: the connection was refused."""
 
     def __init__(self, text: str, refused: bool = False) -> None:
         super().__init__(text)
@@ -32,22 +32,24 @@ class Answer:
 
 
 def parts_of(url: str) -> SplitResult:
-    """:raises Refusal: where it is no URL of HTTP."""
+    """:raises Refusal: ``url`` is not an HTTP URL."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise Refusal(f"{url!r} is no URL such as http://localhost:9099; nothing was asked")
+        raise Refusal(
+            f"{url!r} is not an HTTP URL, such as http://localhost:9099; no request was sent"
+        )
     return parts
 
 
 def get(url: str, timeout: float) -> Answer:
-    """Whatever the status, it is an answer.
+    """The answer, with any status.
 
-    :raises Unreachable: where none came within ``timeout`` seconds.
-    :raises Refusal: where ``url`` is none.
+    :raises Unreachable: there is none within ``timeout`` seconds.
+    :raises Refusal: ``url`` is not an HTTP URL.
     """
     parts = parts_of(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -74,7 +76,7 @@ def unreachable(what: str, error: Exception, timeout: float) -> Unreachable:
 
 
 def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The body; one that trickles in does not hold us longer than one that never comes."""
+    """The body; the deadline also holds for a body that arrives slowly."""
     body = b""
     while len(body) < _MOST:
         piece = response.read1(1 << 16)

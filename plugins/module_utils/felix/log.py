@@ -1,17 +1,17 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Felix logged: endpoints that it left dirty, since when it runs, and its version. Pure.
+"""Read Felix's log: endpoints that it left dirty, its start, and its version. Pure.
 
 A line, by libcalico-go/lib/logutils/logutils.go: ``DATE TIME [LEVEL][pid] felix/FILE LINE: MESSAGE
-key=value ...``, keys sorted, strings quoted, errors raw, so that an error of ``tc`` spreads over
-several lines. The container runtime puts its own words before (CRI), or the line into JSON
-(Docker). The files of a container hold what calico-node's other processes say as well.
+key=value ...``, keys sorted, strings quoted, errors raw, so that an error of ``tc`` takes several
+lines. The container runtime adds a prefix (CRI), or wraps the line in JSON (Docker). The files of a
+container also contain the lines of calico-node's other processes.
 
-The sentences, alike from v3.28.1 to v3.31.0, are in felix/dataplane/linux/bpf_ep_mgr.go and
-felix/daemon/daemon.go. The start-up line, which alone tells the version, is logged only where the
-environment sets FELIX_LOGSEVERITYSCREEN to Info: before its configuration is read, Felix logs
-errors alone (felix/logutils/logutils.go).
+The messages, equal from v3.28.1 to v3.31.0, are in felix/dataplane/linux/bpf_ep_mgr.go and
+felix/daemon/daemon.go. Only the start-up line has the version. It is logged only if the environment
+sets FELIX_LOGSEVERITYSCREEN to Info: before it reads its configuration, Felix logs only errors
+(felix/logutils/logutils.go).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 _FELIX = "] felix/"
 _STARTS = "Felix starting up"
 _DIRTY = ("leaving it dirty", "Failed to apply policy to interface, will retry")
-#: The most lines of one message that are looked at.
+#: The most lines of one message that are read.
 _LONGEST = 30
 
 _CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S+) std(?:out|err) ([FP])\S* ")
@@ -41,9 +41,9 @@ _ZONE = re.compile(r"([+-])(\d\d):(\d\d)$")
 
 @dataclass(frozen=True)
 class Dirty:
-    """An interface that Felix left dirty ``count`` times; ``message`` is the last one's.
+    """An interface that Felix left dirty ``count`` times; ``message`` is the last one.
 
-    ``interface`` is ``?`` where the line was cut off. Times are ISO, UTC.
+    ``interface`` is ``?`` if the line was cut off. Times are ISO, UTC.
     """
 
     interface: str
@@ -56,7 +56,7 @@ class Dirty:
 
 @dataclass(frozen=True)
 class Log:
-    """What the Felix that logged last said: from ``since`` to ``newest_at`` (ISO, UTC)."""
+    """The log of the newest Felix process, from ``since`` to ``newest_at`` (ISO, UTC)."""
 
     since: str | None
     newest_at: str | None
@@ -105,10 +105,24 @@ def _dirty(text: str, start: int) -> tuple[Dirty, ...]:
 def _dirty_in(entry: _Entry) -> Dirty:
     fields = _FIELDS.match(entry.message)
     if fields is None:
-        return Dirty("?", None, 1, entry.at, entry.at, entry.message)
+        return Dirty(
+            interface="?",
+            workload=None,
+            count=1,
+            first_at=entry.at,
+            last_at=entry.at,
+            message=entry.message,
+        )
     workload = _WORKLOAD.search(fields[3] or "")
     name = fields[2] or fields[4]
-    return Dirty(name, workload[1] if workload else None, 1, entry.at, entry.at, fields[1])
+    return Dirty(
+        interface=name,
+        workload=workload[1] if workload else None,
+        count=1,
+        first_at=entry.at,
+        last_at=entry.at,
+        message=fields[1],
+    )
 
 
 def _occurrences(text: str, sentence: str, start: int) -> Iterator[int]:
@@ -119,7 +133,7 @@ def _occurrences(text: str, sentence: str, start: int) -> Iterator[int]:
 
 
 def _entry(text: str, at: int) -> _Entry:
-    """The message around ``at``, with the lines in which it goes on."""
+    """The message around ``at``, with its continuation lines."""
     begin = text.rfind("\n", 0, at) + 1
     stamp, words = _unwrapped(text, begin)
     first = _PREFIX.match(words)
@@ -143,16 +157,16 @@ def _lines_after(text: str, at: int) -> Iterator[int]:
 
 
 def _unwrapped(text: str, at: int) -> tuple[str | None, str]:
-    """(the runtime's stamp, the line without what the runtime added)
+    """(the runtime's timestamp, the line without the runtime's additions)
 
-    With a newline at its end, unless the runtime says that the line goes on.
+    With a newline at its end, unless the runtime marks the line as partial.
     """
     end = text.find("\n", at)
     line = text[at : end if end >= 0 else len(text)]
     if line.startswith('{"'):
         try:
-            held = json.loads(line)
-            return str(held["time"]), str(held["log"])
+            entry = json.loads(line)
+            return str(entry["time"]), str(entry["log"])
         except (ValueError, KeyError):
             return None, line + "\n"  # cut off
     cri = _CRI.match(line)
@@ -162,7 +176,7 @@ def _unwrapped(text: str, at: int) -> tuple[str | None, str]:
 
 
 def _utc(stamp: str | None) -> str | None:
-    """``stamp``, of any zone and precision, to the second; without a zone it counts as UTC."""
+    """``stamp``, of any zone and precision, to the second; without a zone it is read as UTC."""
     if stamp is None:
         return None
     moment = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..errors import DataplaneError
 
-#: Where the kubelet has them: NAMESPACE_POD_UID/CONTAINER/RESTARTS.log, for installations by
+#: The kubelet's log files: NAMESPACE_POD_UID/CONTAINER/RESTARTS.log, for installations by
 #: manifest and by the operator.
 DEFAULT = (
     "/var/log/pods/kube-system_calico-node-*/calico-node/*.log",
@@ -20,11 +20,11 @@ DEFAULT = (
 
 
 def find(globs: Sequence[str], pod_uid: str | None = None) -> list[str]:
-    """The newest file that matches, after the one before it that the kubelet rotated away.
+    """The newest file that matches, preceded by the one that the kubelet rotated last.
 
-    :param pod_uid: only files below a folder named after that pod.
+    :param pod_uid: only files in the directory of that pod.
     """
-    found = [path for each in globs for path in glob.glob(each)]
+    found = [path for pattern in globs for path in glob.glob(pattern)]
     if pod_uid:
         found = [path for path in found if f"_{pod_uid}/" in path]
     if not found:
@@ -36,7 +36,7 @@ def find(globs: Sequence[str], pod_uid: str | None = None) -> list[str]:
 
 
 def read(paths: Sequence[str]) -> str:
-    """:raises DataplaneError: where one may not be read."""
+    """:raises DataplaneError: a file cannot be read."""
     texts = []
     for path in paths:
         try:

@@ -1,9 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Watching a network namespace for a while: what is attached and detached, and by whom.
+"""Watch a network namespace: which programs are attached and detached, and by which process.
 
-Of filters the kernel tells each change. Of TCX it only counts them, so nobody can say who it was.
+The kernel reports each change of a filter. It only counts changes of TCX, so their
+process is unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import closing
 from ..errors import DataplaneError, KernelError
 from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import matching
-from ..kernel.tc_monitor import Change, TcWatch
+from ..kernel.tc_monitor import FilterChange, TcWatch
 from ..kernel.tcx_revision import tcx_revision
 from ..model import HOOKS
 from .churn import Churn, Count
@@ -30,7 +31,7 @@ def watched(
 ) -> Churn:
     """The changes of the next ``seconds`` at the interfaces that match these globs.
 
-    :raises DataplaneError: without the privilege to ask for TCX.
+    :raises DataplaneError: without the privilege to query TCX.
     """
     with TcSocket() as tc, closing(TcWatch()) as watch:
         return _Window(tc, watch, sampler, interfaces, exclude).watched(seconds)
@@ -74,17 +75,17 @@ class _Window:
         self._sampler.look()
         self._looked_at = time.monotonic()
 
-    def _add(self, change: Change) -> None:
+    def _add(self, change: FilterChange) -> None:
         if change.ifindex not in self._names:
             self._learn_names()
-            # Made and gone again before it could be asked for.
+            # It was created and deleted before its name was read.
             self._names.setdefault(change.ifindex, f"ifindex {change.ifindex}")
         name = self._names[change.ifindex]
         if matching([name], *self._wanted):
             self._count.add(name, change.added is not None, self._owner(change.port))
 
     def _revisions(self) -> dict[int, int]:
-        """By ifindex, of both hooks together."""
+        """The sum of both hooks' revisions, by ifindex."""
         wanted = set(matching(self._names.values(), *self._wanted))
         try:
             return {
@@ -93,17 +94,17 @@ class _Window:
                 if name in wanted
             }
         except KernelError as error:
-            raise DataplaneError(f"{error}; to watch needs root (become: true)") from None
+            raise DataplaneError(f"{error}; watching needs root (become: true)") from None
 
     def _add_tcx(self, before: Mapping[int, int]) -> None:
-        """What became of the interfaces that were there from the beginning, and still are."""
+        """Add the TCX changes of the interfaces that existed all the time."""
         for index, revision in self._revisions().items():
             changes = revision - before.get(index, revision)
             if changes > 0:
                 self._count.add(self._names[index], True, "unknown", changes)
 
     def _owner(self, port: int) -> str:
-        """Whoever it was may still be there if looked for at once."""
+        """The process of a port; the process may still exist if it is looked up at once."""
         owner = self._sampler.owner(port)
         if owner == "gone" and time.monotonic() - self._looked_at > _INTERVAL / 4:
             self._look()

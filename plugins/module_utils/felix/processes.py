@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which processes run on the node, from /proc: Felix, ``tc``, and who owns a netlink port."""
+"""Find processes of the node in /proc: Felix, ``tc``, and the owner of a netlink port."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-#: The kernel names a process's first socket by its process id; more than this is no process id
-#: (PID_MAX_LIMIT), but a number drawn for a further socket.
+#: The port of a process's first netlink socket is its process id; a larger number than this
+#: (PID_MAX_LIMIT) is the port of a further socket.
 _MOST_PID = 1 << 22
-#: A new process is its parent's twin until it executes its own program: this often it is read anew.
+#: A new process has its parent's name until it executes its own program: read it this often.
 _LOOKS = 3
 #: A pod's cgroup: pod<uid> by the kubelet's cgroupfs driver, kubepods-burstable-pod<uid>.slice with
 #: underscores in the uid by its systemd driver (pkg/kubelet/cm in Kubernetes).
@@ -24,11 +24,11 @@ _POD_CGROUP = re.compile(r"[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]
 
 @dataclass(frozen=True)
 class Felix:
-    """``pod_uid`` is None where the process is in no pod's cgroup."""
+    """``pod_uid`` is None if the process is not in the cgroup of a pod."""
 
     pid: int
     age_seconds: float
-    #: Seconds of CPU time since it began, its own threads' only.
+    #: Seconds of CPU time of its own threads since it started.
     cpu_seconds: float
     pod_uid: str | None = None
 
@@ -41,7 +41,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Tc:
-    """``most`` and ``oldest_seconds`` over all looks, ``now`` and ``pids`` at the last."""
+    """``most`` and ``oldest_seconds`` are of all samples, ``now`` and ``pids`` of the last."""
 
     now: int
     most: int
@@ -50,10 +50,10 @@ class Tc:
 
 
 def felixes() -> list[Felix]:
-    """Every Felix of the node, in whatever container it runs.
+    """Every Felix of the node, in any container.
 
-    A process that has died but was not waited for yet has no arguments, so it is none; nor is a
-    child of Felix's that has not yet become the ``tc`` it is meant to be.
+    A zombie has no arguments, so it does not count. A child of Felix that has not yet executed
+    ``tc`` does not count either.
     """
     found: dict[int, Felix] = {}
     parents: dict[int, int] = {}
@@ -86,7 +86,7 @@ def processes_of_pod(uid: str) -> list[Process]:
 
 
 def pod_uid_in(cgroups: str) -> str | None:
-    """The uid of the pod that /proc/PID/cgroup names, the innermost where pods are nested."""
+    """The uid of the pod in /proc/PID/cgroup, the innermost if pods are nested."""
     uids = _POD_CGROUP.findall(cgroups)
     return uids[-1].replace("_", "-") if uids else None
 
@@ -99,7 +99,7 @@ def _pod_uid(pid: int) -> str | None:
 def is_felix(argv: list[str]) -> bool:
     """By node/filesystem/etc/service/available/felix/run: ``calico-node -felix``.
 
-    The probes' ``calico-node -felix-ready`` is none. After v3.32 there is one program for all,
+    ``calico-node -felix-ready`` is a probe, not Felix. After v3.32 all components are one program:
     ``calico component felix``.
     """
     program, arguments = argv[0].rpartition("/")[2], argv[1:]
@@ -108,23 +108,23 @@ def is_felix(argv: list[str]) -> bool:
     return program == "calico-node" and ("-felix" in arguments or "--felix" in arguments)
 
 
-class _Seen(NamedTuple):
-    #: How often it was read.
+class _SeenProcess(NamedTuple):
+    #: The number of times that it was read.
     looks: int
     name: str
     #: The process id in its own pid namespace.
     inner: int
-    #: Whether it is in our network namespace, and so may have changed something there.
+    #: Whether it is in our network namespace, and so can change filters there.
     here: bool | None
 
 
 class Sampler:
-    """Looks at all processes now and then; what lives for less than two looks is not seen."""
+    """Samples all processes; a process that lives between two samples is not seen."""
 
     def __init__(self) -> None:
         self._netns = os.readlink("/proc/thread-self/ns/net")
         #: By process id.
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, _SeenProcess] = {}
         self._most = 0
         self._oldest = 0.0
         self._tc: dict[int, float] = {}
@@ -150,10 +150,10 @@ class Sampler:
         except (FileNotFoundError, ProcessLookupError):
             return
         inner = int(status.get("NSpid", str(pid)).split()[-1])
-        self._seen[pid] = _Seen(looks, status["Name"], inner, here)
+        self._seen[pid] = _SeenProcess(looks, status["Name"], inner, here)
 
     def _is_here(self, pid: int) -> bool | None:
-        """Whether it is in our network namespace; None where we may not know."""
+        """Whether it is in our network namespace; None without the privilege to read it."""
         try:
             return os.readlink(f"/proc/{pid}/ns/net") == self._netns
         except PermissionError:
@@ -173,13 +173,14 @@ class Sampler:
         return Tc(len(pids), self._most, round(self._oldest, 1), pids)
 
     def owner(self, port: int) -> str:
-        """Who has a netlink port of this network namespace, as far as it was seen.
+        """The process that owns a netlink port of this network namespace, if it was sampled.
 
         The port is the process id in the process's own pid namespace (task_tgid_vnr in
-        net/netlink/af_netlink.c), so two containers may have the same: both names then, with "or".
+        net/netlink/af_netlink.c), so processes of two containers may have the same: the result is
+        then both names, joined by "or".
 
-        :returns: the name of a process; ``gone`` where none with that number was seen; ``unknown``
-            for a number that tells nothing; ``kernel``.
+        :returns: the name of a process; ``gone`` if no process with that number was sampled;
+            ``unknown`` for a number that is not a process id; ``kernel``.
         """
         if port == 0:
             return "kernel"

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compiling one program from C on the node, with BCC.
+"""Compile one program from C on the node, with BCC.
 
-BCC is the distribution's python3-bpfcc (PyPI's ``bcc`` is another project), so it is there only for
-the distribution's own interpreter, and it needs the running kernel's headers.
+BCC is the distribution's python3-bpfcc (PyPI's ``bcc`` is another project), so only the
+distribution's own interpreter has it. It needs the headers of the running kernel.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ..errors import ProgramRefused, Refusal
 def load(text_or_path: str, function: str) -> int:
     """Compile C text, or the C file at an absolute path, and load ``function`` as a classifier.
 
-    :returns: the program's fd, the caller's to close.
-    :raises Refusal: BCC is not there, or no such file.
-    :raises ProgramRefused: where the compiler or the verifier refuses it.
+    :returns: the program's fd, which the caller closes.
+    :raises Refusal: BCC or the file does not exist.
+    :raises ProgramRefused: the compiler or the verifier refuses the program.
     """
     bpf = _bcc()
-    said: list[str] = []
+    log_parts: list[str] = []
     try:
-        with _stderr_into(said):
+        with _stderr_into(log_parts):
             compiled = bpf(text=_text(text_or_path))
     except Exception as error:
         raise ProgramRefused(
             f"source does not compile: {error} (BCC needs the running kernel's headers, in "
             "/lib/modules/VERSION/build)",
-            "".join(said),
+            "".join(log_parts),
         ) from error
     try:
-        with _stderr_into(said):
+        with _stderr_into(log_parts):
             return os.dup(compiled.load_func(function, bpf.SCHED_CLS).fd)
     except Exception as error:
-        log = "".join(said)
+        log = "".join(log_parts)
         raise ProgramRefused(f"function {function} can't be loaded: {error}", log) from error
     finally:
         compiled.cleanup()
 
 
 def _bcc() -> Any:
-    """BCC's one class; it takes up to half a second to import, so only who needs it does."""
+    """BCC's one class, imported only when needed: the import takes up to half a second."""
     try:
         from bcc import BPF
     except ImportError as error:
@@ -71,8 +71,8 @@ def _text(text_or_path: str) -> str:
 
 
 @contextmanager
-def _stderr_into(said: list[str]) -> Iterator[None]:
-    """Keep what BCC's C++ side writes to file descriptor 2: the compiler's and verifier's words."""
+def _stderr_into(log_parts: list[str]) -> Iterator[None]:
+    """Keep what BCC's C++ code writes to file descriptor 2: the compiler's and verifier's log."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
@@ -82,4 +82,4 @@ def _stderr_into(said: list[str]) -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             file.seek(0)
-            said.append(file.read().decode(errors="backslashreplace"))
+            log_parts.append(file.read().decode(errors="backslashreplace"))

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The few bpf(2) calls that no library offers on every node, by ctypes and nothing else.
+"""The bpf(2) calls that no library offers on every node, with ctypes only.
 
-libbpf needs 1.3 for TCX, bcc knows no TCX, pyroute2 knows no program id; and an audit must run
-where none of them is installed. Layouts: union bpf_attr, struct bpf_prog_info, struct bpf_map_info
-and struct bpf_link_info of linux/bpf.h, as the kernel keeps them for ever.
+libbpf supports TCX from 1.3 on, bcc does not support it, and pyroute2 does not read program ids. An
+audit must also run on a node without these libraries. Layouts: union bpf_attr, struct
+bpf_prog_info, struct bpf_map_info and struct bpf_link_info of linux/bpf.h, a stable kernel ABI.
 
-Functions that return a file descriptor give it to the caller to close.
+The caller closes the file descriptors that functions return.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ProgramInfo(NamedTuple):
 
 class TcxLink(NamedTuple):
     link_id: int
-    #: 0 where the link is dead: its interface is gone, or it was detached.
+    #: 0 if the link is dead: its interface no longer exists, or it was detached.
     ifindex: int
 
 
@@ -85,7 +85,7 @@ _ID, _FD, _BY_FD = struct.Struct("=III"), struct.Struct("=I"), struct.Struct("=I
 _LOOKUP, _OBJECT, _UPDATE = struct.Struct("=IIQQQ"), struct.Struct("=QII"), struct.Struct("=IIII")
 _QUERY, _ATTACH = struct.Struct("=IIIIQIIQQQQ"), struct.Struct("=IIIIIIQ")
 
-#: One scratch area for all calls: making buffers anew costs as much as the calls themselves, and an
+#: One scratch area for all calls: allocating buffers costs as much as the calls themselves, and an
 #: audit makes thousands. A process makes its calls one after the other.
 _attr = ctypes.create_string_buffer(128)
 _attr_address = ctypes.addressof(_attr)
@@ -116,7 +116,7 @@ def _name(raw: bytes) -> str:
 
 
 def program_fd(program_id: int) -> int:
-    """:raises KernelError: ENOENT where the program is gone, EPERM without CAP_SYS_ADMIN."""
+    """:raises KernelError: ENOENT if the program no longer exists, EPERM without CAP_SYS_ADMIN."""
     return _bpf("open a program by its id", _PROG_GET_FD_BY_ID, _ID, program_id, 0, 0)
 
 
@@ -125,13 +125,18 @@ def _read_info(fd: int) -> None:
 
 
 def program_info(fd: int) -> ProgramInfo:
-    """:raises KernelError: EINVAL where ``fd`` is no BPF object."""
+    """:raises KernelError: EINVAL if ``fd`` is not a BPF object."""
     ctypes.memset(_info_address, 0, _INFO_SIZE)
     struct.pack_into("=IQ", _info, 52, _MOST_IDS, _ids_address)
     _read_info(fd)
     kind, program_id, tag, loaded_at, maps, name = _PROG_INFO.unpack_from(_info)
     return ProgramInfo(
-        program_id, kind, _name(name), tag.hex(), loaded_at, tuple(_ids[: min(maps, _MOST_IDS)])
+        program_id=program_id,
+        type=kind,
+        name=_name(name),
+        tag=tag.hex(),
+        loaded_at=loaded_at,
+        map_ids=tuple(_ids[: min(maps, _MOST_IDS)]),
     )
 
 
@@ -181,7 +186,7 @@ def pin(fd: int, path: str) -> None:
 
 
 def _kind(fd: int) -> str:
-    """What the kernel calls the object behind ``fd``: bpf-prog, bpf-map or bpf-link.
+    """The kernel's name for the type of ``fd``: bpf-prog, bpf-map or bpf-link.
 
     Older kernels write bpf_link.
     """
@@ -201,14 +206,14 @@ def unpin(path: str) -> None:
 
 
 def is_bpffs(directory: str) -> bool:
-    """Whether ``directory`` is one, on a BPF file system."""
+    """Whether ``directory`` is a directory on a BPF file system."""
     about = (ctypes.c_long * 32)()
     failed = _libc.statfs(os.fsencode(directory), ctypes.byref(about))
     return not failed and about[0] & 0xFFFFFFFF == _BPF_FS_MAGIC
 
 
 def open_pin(path: str) -> int:
-    """:raises KernelError: ENOENT, or EACCES where the file is no BPF object."""
+    """:raises KernelError: ENOENT, or EACCES if the file is not a BPF object."""
     name = _path(path)
     return _bpf(f"open the pin {path}", _OBJ_GET, _OBJECT, ctypes.addressof(name), 0, 0)
 
@@ -223,10 +228,10 @@ def _tcx(hook: Hook) -> int:
 def tcx_programs(ifindex: int, hook: Hook) -> list[tuple[int, int]]:
     """(program id, link id or 0) of each TCX program at a hook, in the order in which they run.
 
-    Asked in the caller's network namespace.
+    The interface is one of the caller's network namespace.
 
-    :raises KernelError: EINVAL where the kernel has no TCX (before 6.6), EPERM without
-        CAP_NET_ADMIN, ENODEV where the interface is gone.
+    :raises KernelError: EINVAL if the kernel has no TCX (before 6.6), EPERM without
+        CAP_NET_ADMIN, ENODEV if the interface does not exist.
     """
     _bpf(
         "query TCX", _PROG_QUERY, _QUERY,
@@ -238,7 +243,7 @@ def tcx_programs(ifindex: int, hook: Hook) -> list[tuple[int, int]]:
 
 
 def tcx_attach(ifindex: int, hook: Hook, fd: int, replace_fd: int = 0) -> None:
-    """Attach without a link, so that it stays; or swap ``replace_fd``'s program in place."""
+    """Attach without a link, so that it stays; or replace the program ``replace_fd`` in place."""
     flags = _BPF_F_REPLACE if replace_fd else 0
     _bpf(
         f"attach TCX at {hook.value}", _PROG_ATTACH, _ATTACH,
@@ -267,7 +272,7 @@ def link_fd(link_id: int) -> int:
 
 
 def link_update(fd: int, new_program_fd: int) -> None:
-    """Swap the link's program in one step."""
+    """Replace the link's program in one step."""
     _bpf("update a link", _LINK_UPDATE, _UPDATE, fd, new_program_fd, 0, 0)
 
 
@@ -276,7 +281,7 @@ def link_detach(fd: int) -> None:
 
 
 def tcx_link_info(fd: int) -> TcxLink | None:
-    """None where ``fd`` is no TCX link."""
+    """None if ``fd`` is not a TCX link."""
     if _kind(fd) != "bpf-link":
         return None
     ctypes.memset(_info_address, 0, _INFO_SIZE)

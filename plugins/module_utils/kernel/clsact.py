@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making a clsact qdisc, with pyroute2.
+"""Make a clsact qdisc, with pyroute2.
 
-Needed only where a caller's program is put on an interface that has none; an audit and a repair
-never come here, so a node without pyroute2 can be repaired.
+Needed only to attach a caller's program to an interface without one. An audit and a repair do not
+use it, so a node without pyroute2 can be repaired.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ..errors import KernelError, Refusal
 
 
 def require() -> None:
-    """:raises Refusal: where pyroute2 is not installed."""
+    """:raises Refusal: pyroute2 is not installed."""
     if find_spec("pyroute2") is None:
         raise Refusal(
-            "there is no clsact qdisc, and making one needs pyroute2 on the node: install the "
-            "distribution's python3-pyroute2, or make it by hand (tc qdisc add dev IFACE clsact)"
+            "the interface has no clsact qdisc, and making one needs pyroute2 on the node: install "
+            "the distribution's python3-pyroute2, or make it (tc qdisc add dev IFACE clsact)"
         )
 
 
 def make(ifindex: int) -> None:
-    """Make the interface's clsact qdisc; one that is there already is as good.
+    """Make the interface's clsact qdisc, if it has none.
 
-    :raises KernelError: ENODEV, or EEXIST where an ingress qdisc sits in its place.
+    :raises KernelError: ENODEV, or EEXIST if an ingress qdisc is in its place.
     """
-    # It takes 0.3 s to import, which nobody should pay who does not come here.
+    # Imported here because the import takes 0.3 s.
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Loading one program out of an ELF object, with the node's own libbpf.
+"""Load one program of an ELF object, with the node's own libbpf.
 
-libbpf is what Felix itself loads with; through ctypes it needs no build on the node.
+Felix itself loads with libbpf; with ctypes nothing must be built on the node.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_
 
 
 def load(path: str, program: str | None) -> int:
-    """Load ``program`` (or the object's only one) as a TC classifier; its other programs are not.
+    """Load only ``program`` (or the object's only one) as a TC classifier.
 
-    :returns: the program's fd, the caller's to close.
-    :raises Refusal: no such file, a broken object, no such program, or one of another type.
-    :raises ProgramRefused: where the kernel refuses the program, with the verifier's log.
+    :returns: the program's fd, which the caller closes.
+    :raises Refusal: there is no such file or program, the object is broken, or the type is wrong.
+    :raises ProgramRefused: the kernel refuses the program; with the verifier's log.
     """
     if not os.path.isfile(path):
         raise Refusal(f"object: there is no file {path}")
@@ -69,13 +69,13 @@ def _programs(lib: Any, handle: int) -> dict[str, int]:
 
 
 def _wanted(path: str, programs: dict[str, int], program: str | None) -> str:
-    held = ", ".join(sorted(programs)) or "none"
+    names = ", ".join(sorted(programs)) or "none"
     if program is None:
         if len(programs) == 1:
             return next(iter(programs))
-        raise Refusal(f"object {path} holds the programs {held}: name one with `program`")
+        raise Refusal(f"object {path} has the programs {names}: choose one with `program`")
     if program not in programs:
-        raise Refusal(f"object {path} holds no program {program}; it holds {held}")
+        raise Refusal(f"object {path} has no program {program}; it has {names}")
     return program
 
 
@@ -105,7 +105,7 @@ def _library() -> Any:
 
 
 def _printer_into(words: list[str]) -> Any:
-    """A libbpf print callback that keeps the warnings, the verifier's log among them."""
+    """A libbpf print callback that keeps the warnings, which include the verifier's log."""
     libc = ctypes.CDLL(None)
     libc.vsnprintf.argtypes = [
         ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Entering a network namespace, by setns(2).
+"""Enter a network namespace with setns(2).
 
-Not pyroute2's NetNS: an audit must run where it is not installed, and os.setns needs Python 3.12.
+Not pyroute2's NetNS: an audit must run without pyroute2, and os.setns needs Python 3.12.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def path_of(netns: str) -> str:
-    """The file of a namespace given by its name (as ``ip netns`` knows it) or by its path."""
+    """The file of a namespace given by its name (as in ``ip netns``) or by its path."""
     return netns if "/" in netns else os.path.join(_NAMED, netns)
 
 
 @contextmanager
 def entered(netns: str | None) -> Iterator[None]:
-    """Run the body in ``netns``; None is the namespace that the caller is in.
+    """Run the body in ``netns``; None is the namespace of the caller.
 
-    :raises Refusal: where there is no such namespace, or it may not be entered.
+    :raises Refusal: there is no such namespace, or it may not be entered.
     """
     if netns is None:
         yield
@@ -56,7 +56,7 @@ def _enter(path: str) -> None:
     except OSError as error:
         hint = {
             errno.EPERM: "; it needs root (CAP_SYS_ADMIN)",
-            errno.EINVAL: "; the file is no network namespace",
+            errno.EINVAL: "; the file is not a network namespace",
         }.get(error.errno or 0, "")
         raise Refusal(
             f"cannot enter the network namespace {path}: {error.strerror}{hint}"

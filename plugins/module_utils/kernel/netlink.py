@@ -1,16 +1,16 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The few rtnetlink messages that an audit and a repair need, on one socket.
+"""The rtnetlink messages that an audit and a repair need, on one socket.
 
-Why not pyroute2: 0.9.7 does not decode a cls_bpf filter's program id and tag, takes an interrupted
-dump for a complete one (nothing in it looks at NLM_F_DUMP_INTR), and costs some 30 times what the
-kernel does; and a broken node can't pip install it. So the dumps and the filter writes are here,
-on nothing but the standard library. Everything else that speaks netlink (making a clsact qdisc, the
-tests' namespaces and links, their second opinion) is pyroute2's.
+Why not pyroute2: 0.9.7 does not decode the program id and tag of a cls_bpf filter, treats an
+interrupted dump as complete (it ignores NLM_F_DUMP_INTR), and takes some 30 times as long as the
+kernel; and a broken node cannot pip install it. So the dumps and the filter writes are here, with
+the standard library only. Other netlink messages (to make a clsact qdisc, and in tests) are sent by
+pyroute2.
 
-Layouts: linux/netlink.h, linux/rtnetlink.h, linux/pkt_cls.h. All integers are host byte order but
-for tcm_info's protocol. A socket stays in the network namespace in which it was opened.
+Layouts: linux/netlink.h, linux/rtnetlink.h, linux/pkt_cls.h. All integers are in host byte order,
+except the protocol in tcm_info. A socket stays in the network namespace in which it was opened.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ _LINK_NAME_AT = struct.Struct("=i8xHH").unpack_from
 _TC_REQUEST = struct.Struct("=IHHIIBBHiIII")
 _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 
-#: A dump that links come and go under is asked for again this often: with 2,000 links and one
-#: change a millisecond, two dumps in three are interrupted.
+#: The most tries of a dump that changes of links interrupt: with 2,000 links and one change a
+#: millisecond, two dumps in three are interrupted.
 _DUMP_TRIES = 50
 
-#: What one filter of a dump is, before anyone judges it:
+#: One filter of a dump:
 #: priority, protocol, handle, kind, chain, program id, name, tag, direct-action.
 RawFilter = tuple[int, int, int, str, int, int, str, str, bool]
 
@@ -100,7 +100,7 @@ class TcSocket:
         self._buffer = bytearray(1 << 18)
         self._sequence = 0
         self.writes = 0
-        #: By which the kernel tells others who made a change.
+        #: By this port others recognize the changes of this socket.
         self.port: int = self._socket.getsockname()[0]
 
     def __enter__(self) -> TcSocket:
@@ -114,7 +114,7 @@ class TcSocket:
     def links(self) -> dict[str, int]:
         """Every interface of the namespace: name to ifindex.
 
-        :raises KernelError: EINTR where the dump was interrupted too often.
+        :raises KernelError: EINTR if the dump was interrupted too often.
         """
 
         def request() -> bytes:
@@ -133,9 +133,9 @@ class TcSocket:
         return found
 
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
-        """What sits at ffff: of every interface that has something there, by ifindex.
+        """The qdisc at ffff: of each interface that has one, by ifindex.
 
-        :raises KernelError: EINTR where the dump was interrupted too often.
+        :raises KernelError: EINTR if the dump was interrupted too often.
         """
 
         def request() -> bytes:
@@ -156,7 +156,7 @@ class TcSocket:
         return found
 
     def link(self, name: str) -> int | None:
-        """The ifindex of one interface; None where none has that name."""
+        """The ifindex of an interface; None if no interface has that name."""
         self._sequence += 1
         body = _attribute(_IFLA_IFNAME, name.encode() + b"\0")
         header = _HEADER.pack(32 + len(body), RTM_GETLINK, NLM_F_REQUEST, self._sequence, 0)
@@ -169,15 +169,15 @@ class TcSocket:
                 if error.errno != errno.ENODEV:
                     raise
             return None
-        index, held = _link_in(self._buffer, at + 16)
+        index, found = _link_in(self._buffer, at + 16)
         # The kernel also finds alternative names, which a dump does not list as names.
-        return index if held == name else None
+        return index if found == name else None
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         """The filters at one hook in the kernel's order.
 
-        An interface that is gone, or has no clsact, gives none and no error (net/sched/cls_api.c,
-        tc_dump_tfilter), so absence must be read from links and qdiscs.
+        The list is empty, without an error, if the interface or its clsact does not exist
+        (net/sched/cls_api.c, tc_dump_tfilter); read links and qdiscs to find out.
         """
         self._sequence += 1
         wanted = self._sequence
@@ -217,8 +217,8 @@ class TcSocket:
     ) -> None:
         """Attach a program in direct-action mode, for all protocols, in chain 0.
 
-        :param replace: swap what is at (priority, handle) in one message instead of refusing.
-        :raises KernelError: EEXIST (taken), ENODEV (interface gone), EINVAL (no clsact, or the
+        :param replace: replace the filter at (priority, handle) in one message.
+        :raises KernelError: EEXIST (taken), ENODEV (no such interface), EINVAL (no clsact, or the
             priority holds another kind or protocol), EPERM.
         """
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
@@ -238,13 +238,13 @@ class TcSocket:
     ) -> RawFilter | None:
         """Delete the filter at exactly (priority, handle).
 
-        The request can't name a program, so the kernel is asked to echo what it took away.
+        The request cannot name a program, so the kernel is asked to echo what it deleted.
 
-        :returns: what was deleted; None where the kernel did not say.
-        :raises KernelError: ENOENT (nothing there), ENODEV (interface gone), EPERM.
+        :returns: the deleted filter; None if the kernel did not echo it.
+        :raises KernelError: ENOENT (no such filter), ENODEV (no such interface), EPERM.
         """
         if handle == 0:
-            raise ValueError("handle 0 would delete the whole priority, strangers' filters too")
+            raise ValueError("handle 0 would delete all filters of the priority, foreign ones too")
         body = _filter_body(ifindex, hook, priority, handle, 0)
         body += _attribute(_TCA_KIND, b"bpf\0")
         if chain:
@@ -263,7 +263,7 @@ class TcSocket:
         take: Callable[[bytearray, int, int], None],
         forget: Callable[[], None],
     ) -> None:
-        """One dump that nothing changed under: after NLM_F_DUMP_INTR, entries may be missing."""
+        """A dump without an interruption: after NLM_F_DUMP_INTR, entries may be missing."""
         for _try in range(_DUMP_TRIES):
             self._sequence += 1
             self._socket.send(request())
@@ -302,7 +302,7 @@ class TcSocket:
         return echoed
 
     def _answers(self) -> Iterator[tuple[int, int, int, int]]:
-        """(start, end, type, flags) of each message that answers the last request; without end."""
+        """(start, end, type, flags) of the messages that answer the last request; never ends."""
         while True:
             end = self._socket.recv_into(self._buffer)
             at = 0
@@ -313,7 +313,7 @@ class TcSocket:
                 at += (length + 3) & ~3
 
     def _raise_error(self, operation: str, at: int) -> None:
-        """Raise what the NLMSG_ERROR at ``at`` says; an error of 0 is an acknowledgement."""
+        """Raise the error of the NLMSG_ERROR at ``at``; 0 is an acknowledgement."""
         length, flags = _HEADER_ERROR(self._buffer, at)
         number = -struct.unpack_from("=i", self._buffer, at + 16)[0]
         if number == 0:
@@ -336,7 +336,7 @@ def port_of(buffer: bytearray, at: int) -> int:
 
 
 def enlarge_buffer(netlink: socket.socket) -> None:
-    """Room for what arrives faster than it is read; above the system's limit only for root."""
+    """Enlarge the receive buffer; above the system's limit only as root."""
     try:
         netlink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
     except PermissionError:
@@ -350,7 +350,7 @@ def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:
     """
     index, length, kind = _LINK_NAME_AT(buffer, start + 4)
     if kind != _IFLA_IFNAME:
-        raise KernelError("read a link", errno.EBADMSG, "the first attribute is no name")
+        raise KernelError("read a link", errno.EBADMSG, "the first attribute is not the name")
     return index, buffer[start + 20 : start + 15 + length].decode()
 
 
@@ -382,9 +382,9 @@ def _filter_body(ifindex: int, hook: Hook, priority: int, handle: int, protocol:
 
 
 def read_filter(buffer: bytearray, start: int, end: int, found: list[RawFilter]) -> None:
-    """Decode one filter; a priority's head line, which has handle 0, is no filter.
+    """Decode one filter; skip the head of a priority, which has handle 0.
 
-    The hot loop of an audit: one pass, and no calls but to the struct module.
+    The hot loop of an audit: one pass, with calls to the struct module only.
     """
     handle, info = _TCMSG_HANDLE_INFO(buffer, start)
     if not handle:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the process may do, read before anything is changed."""
+"""The capabilities of the process, checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def require_for_writing(purpose: str) -> None:
     if missing:
         raise Refusal(
             f"{purpose} needs {' and '.join(missing)}, which this process does not have; "
-            "nothing was touched. Run the task as root (become: true)"
+            "nothing was changed. Run the task as root (become: true)"
         )
 
 
@@ -28,4 +28,4 @@ def _effective_capabilities() -> int:
         for line in status:
             if line.startswith("CapEff:"):
                 return int(line.split()[1], 16)
-    raise Refusal("/proc/self/status shows no CapEff; nothing was touched")
+    raise Refusal("/proc/self/status shows no CapEff; nothing was changed")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The four ways to name a program, and opening what is named."""
+"""Open a program that is named in one of four ways."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ProgramSpec:
 
     @property
     def is_running(self) -> bool:
-        """It names a program that the kernel holds already, not one to be loaded."""
+        """Whether it names a program that is already loaded."""
         return self.pinned is not None or self.program_id is not None
 
 
@@ -43,9 +43,9 @@ class Program:
     def is_the_one(self, program_id: int, tag: str) -> bool:
         """Whether an attached program is this one.
 
-        One that was just loaded is known by its tag, the kernel's hash of its instructions. A tag
-        says nothing of a program's maps (every Calico preamble has the same one), so a program
-        that was already running is known by its id.
+        A program that was just loaded is compared by its tag, the kernel's hash of its
+        instructions. A tag does not depend on the maps (all Calico preambles have the same one), so
+        a program that was already running is compared by its id.
         """
         if self.is_running:
             return program_id == self.info.program_id
@@ -54,7 +54,7 @@ class Program:
 
 @contextmanager
 def opened(spec: ProgramSpec) -> Iterator[Program]:
-    """:raises Refusal: where there is no such program, or it is no TC classifier."""
+    """:raises Refusal: there is no such program, or it is not a TC classifier."""
     fd = _open(spec)
     try:
         info = _info(fd, spec)
@@ -83,7 +83,7 @@ def _open(spec: ProgramSpec) -> int:
 
 def _info(fd: int, spec: ProgramSpec) -> bpf.ProgramInfo:
     if not bpf.is_program(fd):
-        raise Refusal(f"{_named(spec)} is no program, but another BPF object")
+        raise Refusal(f"{_named(spec)} is a BPF object, but not a program")
     return bpf.program_info(fd)
 
 
@@ -95,5 +95,5 @@ def _why(error: KernelError, spec: ProgramSpec) -> str:
     if error.errno == errno.ENOENT and spec.pinned:
         return "there is no such file (is bpffs mounted? mount -t bpf bpf /sys/fs/bpf)"
     if error.errno == errno.ENOENT:
-        return "no such program is loaded (any more)"
+        return "no such program is loaded"
     return str(error)

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One snapshot of all wanted interfaces, as endpoints.
+"""Read one snapshot of all wanted interfaces, as endpoints.
 
-Links and qdiscs are read once for all; then each wanted interface's hooks, filters and TCX
-programs. Reading needs no privilege but for TCX and for looking into programs; what could not be
-read is named in ``Snapshot.unread``.
+Links and qdiscs are read once for all interfaces, then the filters and TCX programs at each hook.
+Only TCX and the contents of programs need a privilege; ``Snapshot.unread`` lists what could not be
+read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TCX_PINS = "/sys/fs/bpf/tcx"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``vanished``: interfaces that went while they were read. ``unread``: what, and why not."""
+    """``vanished``: interfaces that disappeared during the read. ``unread``: what, and why."""
 
     endpoints: tuple[Endpoint, ...]
     vanished: tuple[str, ...] = ()
@@ -48,23 +48,23 @@ class Snapshot:
 
 
 def matching(names: Iterable[str], wanted: Iterable[str], exclude: Iterable[str]) -> list[str]:
-    """The names that match a shell glob of ``wanted`` and none of ``exclude``, sorted."""
+    """The names that match a shell glob of ``wanted`` and no glob of ``exclude``, sorted."""
     is_wanted, is_excluded = _any_of(wanted), _any_of(exclude)
     return sorted(name for name in names if is_wanted(name) and not is_excluded(name))
 
 
 def _any_of(globs: Iterable[str]) -> Callable[[str], object]:
-    """One regular expression for all; of no globs, one that matches nothing."""
+    """One regular expression for all globs; without globs, it matches nothing."""
     return re.compile("|".join(map(translate, globs)) or r"(?!)").match
 
 
 class Reader:
-    """Reads snapshots in the network namespace in which it was made, which must be the caller's."""
+    """Reads snapshots of the network namespace in which it is created and used."""
 
     def __init__(
         self, tc: TcSocket, *, look_into_programs: bool = True, tcx_pins: str = TCX_PINS
     ) -> None:
-        """:param look_into_programs: also see whether the programs' program arrays are empty."""
+        """:param look_into_programs: also read whether the programs' program arrays are empty."""
         self._tc = tc
         self._look_into_programs = look_into_programs
         self._tcx_pins = tcx_pins
@@ -74,16 +74,16 @@ class Reader:
         self._empty: dict[int, tuple[str, bool]] = {}
 
     def read(self, wanted: Iterable[str], exclude: Iterable[str] = ()) -> Snapshot:
-        """:raises KernelError: EINTR where the links would not hold still."""
+        """:raises KernelError: EINTR if links were added or removed during every dump."""
         return self._read(lambda names: matching(names, wanted, exclude))
 
     def read_named(self, names: Iterable[str]) -> Snapshot:
-        """``read`` for interfaces by their very names."""
+        """``read`` for interfaces by their exact names."""
         wanted = set(names)
         return self._read(lambda present: sorted(wanted.intersection(present)))
 
     def is_present(self, endpoint: Endpoint) -> bool:
-        """Whether its interface is still the same one; no dump, so cheap among thousands."""
+        """Whether its interface still exists with the same ifindex; cheap, because not a dump."""
         return self._tc.link(endpoint.interface) == endpoint.ifindex
 
     def _read(self, choose: Callable[[Iterable[str]], list[str]]) -> Snapshot:
@@ -102,11 +102,11 @@ class Reader:
         return Snapshot(kept, tuple(sorted(vanished)), self._unread)
 
     def hook(self, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
-        """What is attached at one hook of an interface with ``qdisc`` now, without load times."""
+        """The attachments at one hook of an interface with ``qdisc``, without load times."""
         tcx = self._tcx(ifindex, hook)
         if qdisc is Qdisc.CLSACT or (qdisc is Qdisc.INGRESS and hook is Hook.INGRESS):
             return tcx + self._filters(ifindex, hook)
-        # Asked for egress, an ingress qdisc would answer with its ingress filters.
+        # A dump of egress would return the ingress filters of an ingress qdisc.
         return tcx
 
     def _endpoint(self, name: str, ifindex: int, qdisc: Qdisc, pins: dict[str, str]) -> Endpoint:
@@ -114,13 +114,21 @@ class Reader:
         egress = self._with_load_times(self.hook(ifindex, qdisc, Hook.EGRESS))
         dead = self._dead_pins(name, pins) if pins else ()
         empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
-        return Endpoint(name, ifindex, qdisc, ingress, egress, dead, empty)
+        return Endpoint(
+            interface=name,
+            ifindex=ifindex,
+            qdisc=qdisc,
+            ingress=ingress,
+            egress=egress,
+            dead_pins=dead,
+            empty_prog_arrays=empty,
+        )
 
     def _vanished(self, endpoints: list[Endpoint]) -> set[str]:
-        """Interfaces that look bare because they went, or came back as others, meanwhile.
+        """Interfaces that look bare because they disappeared or were replaced during the read.
 
-        The dump of an interface that is gone is empty and no error, so a bare hook is believed
-        only of an interface that is still the same one.
+        The dump of a missing interface is empty and not an error, so a bare hook counts only if the
+        interface still exists with the same ifindex.
         """
         if all(e.ingress and e.egress for e in endpoints):
             return set()
@@ -136,20 +144,29 @@ class Reader:
         priority, protocol, handle, kind, chain, program_id, name, tag, direct_action = raw
         calico = kind == "bpf" and (named_by_calico(name) or self._program_is_calico(program_id))
         return Attachment(
-            AttachType.TC, priority, handle, program_id, name, tag, direct_action, calico,
-            kind, protocol, chain,
-        )  # fmt: skip
+            attach_type=AttachType.TC,
+            priority=priority,
+            handle=handle,
+            program_id=program_id,
+            name=name,
+            tag=tag,
+            direct_action=direct_action,
+            calico=calico,
+            kind=kind,
+            protocol=protocol,
+            chain=chain,
+        )
 
     def _program_is_calico(self, program_id: int) -> bool:
-        """A filter of another name that carries a program of Calico's.
+        """Whether a filter with another name has a program of Calico.
 
-        ``tc filter show`` prints both names and Felix up to 3.30 looks for its own in the line.
+        ``tc filter show`` prints both names, and Felix up to 3.30 searches the whole line.
         """
         info = self._program(program_id)
         return info is not None and named_by_calico(info.name)
 
     def _with_load_times(self, attachments: Attachments) -> Attachments:
-        """Load times tell generations apart, which matters only where several are attached."""
+        """Load times distinguish generations, which matters only if several are attached."""
         if len(attachments) < 2 or sum(a.calico for a in attachments) < 2:
             return attachments
         return tuple(self._with_load_time(a) if a.calico else a for a in attachments)
@@ -159,7 +176,7 @@ class Reader:
         return a if info is None else a._replace(loaded_at=info.loaded_at)
 
     def _program(self, program_id: int) -> bpf.ProgramInfo | None:
-        """What the kernel tells of a program; None where it is gone or we may not ask."""
+        """The info of a program; None if it no longer exists or may not be read."""
         if not program_id or not self._may_open_programs:
             return None
         try:
@@ -191,12 +208,22 @@ class Reader:
         info = self._program(program_id)
         name = info.name if info else ""
         return Attachment(
-            AttachType.TCX, 0, 0, program_id, name, info.tag if info else "", True,
-            named_by_calico(name), "bpf", ETH_P_ALL, 0, link_id,
-        )  # fmt: skip
+            attach_type=AttachType.TCX,
+            priority=0,
+            handle=0,
+            program_id=program_id,
+            name=name,
+            tag=info.tag if info else "",
+            direct_action=True,
+            calico=named_by_calico(name),
+            kind="bpf",
+            protocol=ETH_P_ALL,
+            chain=0,
+            link_id=link_id,
+        )
 
     def _pins(self) -> dict[str, str]:
-        """Felix's TCX pins: file name to path. No bpffs, or no such folder: none."""
+        """Felix's TCX pins: file name to path. Empty without the directory."""
         try:
             return {name: os.path.join(self._tcx_pins, name) for name in os.listdir(self._tcx_pins)}
         except FileNotFoundError:

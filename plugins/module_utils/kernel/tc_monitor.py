@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The changes of filters in a network namespace, told by the kernel as they happen (RTNLGRP_TC)."""
+"""Filter changes in a network namespace, as the kernel multicasts them (RTNLGRP_TC)."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _RTMGRP_TC = 1 << 3
 _HOOKS = {INGRESS: Hook.INGRESS, EGRESS: Hook.EGRESS}
 
 
-class Change(NamedTuple):
+class FilterChange(NamedTuple):
     ifindex: int
     hook: Hook
-    #: The netlink port that asked for it; for a process's first socket its process id.
+    #: The netlink port of the request; for a process's first socket its process id.
     port: int
-    #: What was attached; None where something was detached.
+    #: The filter that was attached; None if one was detached.
     added: RawFilter | None
 
 
 class TcWatch:
-    """Collects from its making on; the kernel keeps what is not read yet."""
+    """Collects changes from its creation on; the kernel queues those not read yet."""
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -48,14 +48,14 @@ class TcWatch:
         enlarge_buffer(self._socket)
         self._socket.bind((0, _RTMGRP_TC))
         self._buffer = bytearray(1 << 18)
-        #: Changes were dropped because too many came at once.
+        #: The kernel dropped changes because its queue was full.
         self.overrun = False
 
     def close(self) -> None:
         self._socket.close()
 
-    def changes(self, seconds: float) -> Iterator[Change]:
-        """What has happened, and what happens within ``seconds``."""
+    def changes(self, seconds: float) -> Iterator[FilterChange]:
+        """The changes so far, and those within the next ``seconds``."""
         deadline = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -66,7 +66,7 @@ class TcWatch:
                 return
             poll.poll(left * 1000)
 
-    def _pending(self) -> Iterator[Change]:
+    def _pending(self) -> Iterator[FilterChange]:
         while True:
             try:
                 end = self._socket.recv_into(self._buffer)
@@ -79,7 +79,7 @@ class TcWatch:
                 continue
             yield from self._decoded(end)
 
-    def _decoded(self, end: int) -> Iterator[Change]:
+    def _decoded(self, end: int) -> Iterator[FilterChange]:
         at = 0
         while at < end:
             length, kind, _flags, _sequence = HEADER_PARTS(self._buffer, at)
@@ -90,5 +90,5 @@ class TcWatch:
                     read_filter(self._buffer, at + 16, at + length, added)
                 if parent in _HOOKS:
                     port = port_of(self._buffer, at)
-                    yield Change(ifindex, _HOOKS[parent], port, added[0] if added else None)
+                    yield FilterChange(ifindex, _HOOKS[parent], port, added[0] if added else None)
             at += (length + 3) & ~3

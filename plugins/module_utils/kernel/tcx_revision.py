@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How often the TCX programs of a hook were changed: the kernel counts, and tells nobody."""
+"""The number of changes to the TCX programs of a hook, which the kernel only counts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REVISION_AT = 56
 
 
 def tcx_revision(ifindex: int, hook: Hook) -> int | None:
-    """A number that each attach, replace and detach at the hook raises by one.
+    """A number that each attach, replace and detach at the hook increments.
 
-    :returns: None where there is no such interface any more, or the kernel has no TCX.
+    :returns: None if the interface no longer exists, or the kernel has no TCX.
     :raises KernelError: EPERM without CAP_NET_ADMIN.
     """
     try:

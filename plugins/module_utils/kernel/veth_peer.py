@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The network namespace at the other end of a veth pair, found without entering any.
+"""Find the network namespace at the other end of a veth pair without entering any namespace.
 
-The kernel tells the peer's namespace by a number of its own (IFLA_LINK_NETNSID), and the number of
-a namespace that is given to it as a file (RTM_GETNSID).
+The kernel identifies the peer's namespace by a number (IFLA_LINK_NETNSID), and returns the number
+of the namespace that a file represents (RTM_GETNSID).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _HEADER = struct.Struct("=IHHII")
 
 
 def netns_of_peer(interface: str, directory: str = NAMED) -> str:
-    """The file in ``directory`` that is the namespace of ``interface``'s peer.
+    """The file in ``directory`` of the namespace of ``interface``'s peer.
 
-    :raises Refusal: where there is no such interface, or no such file.
+    :raises Refusal: there is no such interface, or no such file.
     """
     try:
         index = socket.if_nametoindex(interface)
@@ -41,8 +41,8 @@ def netns_of_peer(interface: str, directory: str = NAMED) -> str:
             if _nsid(netlink, path) == wanted:
                 return path
     raise Refusal(
-        f"the pod's end of {interface} is in a network namespace without a file in {directory}; "
-        "does the container runtime keep them elsewhere?"
+        f"the peer of {interface} is in a network namespace without a file in {directory}; check "
+        "where the container runtime keeps the network namespaces of pods"
     )
 
 
@@ -52,7 +52,9 @@ def _link_nsid(netlink: socket.socket, interface: str, index: int) -> int:
     for kind, payload in _attributes(answer, 16):
         if kind == _IFLA_LINK_NETNSID:
             return int(struct.unpack("=i", payload)[0])
-    raise Refusal(f"{interface} has no other end in another network namespace: it is no pod's")
+    raise Refusal(
+        f"{interface} has no peer in another network namespace: it does not belong to a pod"
+    )
 
 
 def _files(directory: str) -> list[str]:
@@ -63,11 +65,11 @@ def _files(directory: str) -> list[str]:
 
 
 def _nsid(netlink: socket.socket, path: str) -> int | None:
-    """The number by which our namespace knows another; None for a file that is none."""
+    """The number of a namespace, seen from ours; None if the file is not a namespace."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         body = struct.pack("=B3xHHI", 0, 8, _NETNSA_FD, fd)
-        answer = _ask(netlink, f"tell apart {path}", _RTM_GETNSID, body, _RTM_NEWNSID)
+        answer = _ask(netlink, f"identify {path}", _RTM_GETNSID, body, _RTM_NEWNSID)
     except KernelError as error:
         if error.errno != errno.EINVAL:
             raise

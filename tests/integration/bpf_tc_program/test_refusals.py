@@ -75,8 +75,8 @@ REFUSALS: dict[str, str] = {
     "does-not-compile": r"does not compile.*error: .*undeclared identifier 'nonsense'",
     "no-such-function": r"nowhere",
     "no-such-source": r"source: /no/such/file\.c: No such file",
-    "no-such-program": r"several\.o holds no program third; it holds express, first, second, unch",
-    "which-program": r"several\.o holds the programs express, first, second, unchecked: name one",
+    "no-such-program": r"several\.o has no program third; it has express, first, second, unch",
+    "which-program": r"several\.o has the programs express, first, second, unchecked: choose one",
     "object-cut": r"object .*cut\.o can't be opened",
     "object-text": r"object .*text\.o can't be opened",
     "object-empty": r"object .*empty\.o can't be opened",
@@ -85,33 +85,35 @@ REFUSALS: dict[str, str] = {
     "type-object": r"express of .*express\.o has BPF program type 6; only a TC classifier",
     "type-pinned": r"has BPF program type 6; only a TC classifier",
     "type-id": r"has BPF program type 6; only a TC classifier",
-    "pinned-map": r"is no program, but another BPF object",
+    "pinned-map": r"is a BPF object, but not a program",
     "pinned-file": r"the pin .* can't be opened",
     "pinned-none": r"there is no such file \(is bpffs mounted\?",
     "dead-id": r"program id \d+ can't be opened: no such program is loaded",
-    "pin-map": r"pin: .* pins something else than a program .*; left alone",
-    "pin-file": r"pin: .* is no folder of a BPF file system .*nothing was touched",
+    "pin-map": r"pin: .* pins an object other than a program .*; nothing was changed",
+    "pin-file": r"pin: .* is not a directory on a BPF file system .*nothing was changed",
     "two-sources": r"mutually exclusive: object\|pinned\|program_id\|source",
     "no-source": r"state is present but any of the following are missing: object, pinned",
     "program-alone": r"required by 'program': object",
     "source-alone": r"required by 'source': function",
     "function-alone": r"required by 'function': source",
-    "tcx-handle": r"handle is given, but TCX knows no handles; nothing was touched",
-    "priority-0": r"priority is 0; it must be from 1 to 65535; nothing was touched",
-    "priority-70000": r"priority is 70000; it must be from 1 to 65535; nothing was touched",
+    "tcx-handle": r"handle is given, but TCX has no handles; nothing was changed",
+    "priority-0": r"priority is 0; it must be from 1 to 65535; nothing was changed",
+    "priority-70000": r"priority is 70000; it must be from 1 to 65535; nothing was changed",
     "handle-0": r"handle is 0; it must be from 1 to",
     "program-id-0": r"program_id is 0; it must be from 1 to",
     "no-interface": r"there is no interface nix0 in this network namespace",
     "no-netns": r"cannot open the network namespace /run/netns/no-such-one: No such file",
     "bad-hook": r"value of hook must be one of: ingress, egress, got: sideways",
-    "foreign-slot": r"cilium.* is there under another name.*left alone",
-    "foreign-handle": r"cilium.* is there under another name.*left alone",
-    "foreign-absent": r"cilium.* is not Calico's; if it is yours to remove, give its name",
-    "absent-pin-file": r"pin: .* is no pin .*nothing was touched",
-    "several-absent": r"several filters fit: .*handle 2.*handle 1.*; choose one with `handle`",
-    "other-kind": r"u32 filter at pref 60 .*one priority holds one kind and protocol only",
-    "other-protocol": r"protocol 0x0800.*one priority holds one kind and protocol only",
-    "ingress-qdisc": r"has an ingress qdisc where clsact belongs; it is not ours to delete",
+    "foreign-slot": r"cilium.* is already attached under another name; nothing was changed",
+    "foreign-handle": r"cilium.* is already attached under another name; nothing was changed",
+    "foreign-absent": r"cilium.* does not belong to Calico; nothing was changed\. To remove it, "
+    r"give its name",
+    "absent-pin-file": r"pin: .* exists but is not a BPF object .*nothing was changed",
+    "several-absent": r"several filters match: .*handle 2.*handle 1.*; choose one with `handle`",
+    "other-kind": r"u32 filter at pref 60 .*a priority holds filters of one kind and protocol only",
+    "other-protocol": r"protocol 0x0800.*a priority holds filters of one kind and protocol only",
+    "ingress-qdisc": r"has an ingress qdisc in the place of clsact\. It belongs to another "
+    r"program; nothing was changed",
 }
 
 
@@ -246,7 +248,7 @@ WITHOUT_BPFFS = (
 
 
 def test_without_a_bpffs(module_lab: Lab) -> None:
-    """Pins can't be opened nor made, and that is said before anything is attached."""
+    """Pins can be neither opened nor made; the refusal comes before anything is attached."""
     lab, interface = module_lab, endpoint(module_lab)
     lab.attach(interface, "ingress", 1)
     pin = lab.pin("deny")

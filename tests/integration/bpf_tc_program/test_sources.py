@@ -109,11 +109,11 @@ def test_the_program_is_attached(story: Story) -> None:
     result = story.runs[1]
     assert result["changed"], result
     if story.options["attach_type"] == "tc":
-        (there,) = done.filters(story.hook)
-        assert (there.slot, there.direct_action) == ((49152, 1), True)
-        assert (there.protocol, there.chain, there.kind) == ("all", 0, "bpf")
+        (current,) = done.filters(story.hook)
+        assert (current.slot, current.direct_action) == ((49152, 1), True)
+        assert (current.protocol, current.chain, current.kind) == ("all", 0, "bpf")
         assert not done.tcx(story.hook)
-        attached = there.program_id
+        attached = current.program_id
     else:
         ((attached, _link),) = done.tcx(story.hook)
         assert not done.filters(story.hook)
@@ -126,21 +126,21 @@ def test_the_other_hook_stays_bare(story: Story) -> None:
     assert (story.states[2].filters(other), story.states[2].tcx(other)) == ((), [])
 
 
-def test_the_result_tells_what_the_kernel_holds(story: Story) -> None:
+def test_the_result_shows_the_kernel_state(story: Story) -> None:
     after = story.runs[1]["attachment"]["after"]
     done = story.states[2]
     assert story.runs[1]["attachment"]["before"] is None
     assert after["tag"] == program("id", str(after["program_id"]))["tag"]
     if story.options["attach_type"] == "tc":
-        (there,) = done.filters(story.hook)
-        assert (after["priority"], after["handle"], after["name"]) == (*there.slot, there.name)
-        assert after["program_id"] == there.program_id
+        (current,) = done.filters(story.hook)
+        assert (after["priority"], after["handle"], after["name"]) == (*current.slot, current.name)
+        assert after["program_id"] == current.program_id
     else:
         assert [(after["program_id"], after["link_id"])] == done.tcx(story.hook)
 
 
 def test_a_second_run_changes_nothing(story: Story) -> None:
-    """A program loaded anew is known by its tag, so the old one, with its id, stays."""
+    """A newly loaded program is compared by its tag, so the attached one stays."""
     again = story.runs[2]
     assert not again["changed"], again
     assert story.states[3] == story.states[2]

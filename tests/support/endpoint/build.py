@@ -26,25 +26,41 @@ IFINDEX = 7
 def ours(handle: int = 1, program: int = 10, priority: int = 49152, **other: Any) -> Attachment:
     """A filter as Felix attaches it, but for what ``other`` says."""
     plain = Attachment(
-        AttachType.TC, priority, handle, program, f"cali_tc_preambl:[{program}]", "aa", True, True
+        attach_type=AttachType.TC,
+        priority=priority,
+        handle=handle,
+        program_id=program,
+        name=f"cali_tc_preambl:[{program}]",
+        tag="aa",
+        direct_action=True,
+        calico=True,
     )
     return plain._replace(**other)
 
 
 def foreign(priority: int, handle: int = 1, program: int = 90, **other: Any) -> Attachment:
-    """A stranger's cls_bpf filter."""
+    """A foreign cls_bpf filter."""
     plain = ours(handle, program, priority, name=f"cil_from_contai:[{program}]", calico=False)
     return plain._replace(**other)
 
 
 def u32(priority: int, handle: int = 0x80000800, **other: Any) -> Attachment:
-    """A stranger's filter of another kind, of which the kernel tells no name and no program."""
+    """A foreign filter of another kind, for which the kernel has no name and no program."""
     plain = foreign(priority, handle, 0, name="", tag="", direct_action=False, kind="u32")
     return plain._replace(**other)
 
 
 def tcx(program: int = 50, name: str = "cali_tc_preambl", **other: Any) -> Attachment:
-    plain = Attachment(AttachType.TCX, 0, 0, program, name, "aa", True, named_by_calico(name))
+    plain = Attachment(
+        attach_type=AttachType.TCX,
+        priority=0,
+        handle=0,
+        program_id=program,
+        name=name,
+        tag="aa",
+        direct_action=True,
+        calico=named_by_calico(name),
+    )
     return plain._replace(**{"link_id": program, **other})
 
 
@@ -62,10 +78,12 @@ def listed(*filters: Attachment) -> Attachments:
 def endpoint(
     ingress: Attachments, egress: Attachments, qdisc: Qdisc = Qdisc.CLSACT, **other: Any
 ) -> Endpoint:
-    return Endpoint(INTERFACE, IFINDEX, qdisc, ingress, egress, **other)
+    return Endpoint(
+        interface=INTERFACE, ifindex=IFINDEX, qdisc=qdisc, ingress=ingress, egress=egress, **other
+    )
 
 
-def told(plan: Plan) -> list[str]:
+def in_words(plan: Plan) -> list[str]:
     """A plan in few words: ``add egress 49152/1 id 20``."""
     return [
         f"unpin {s.hook.value} {s.path}"

@@ -49,7 +49,7 @@ class Program:
 
 @dataclass
 class Kernel(TcSocket):
-    """``before_call`` is told the number of each call of ours before it is answered.
+    """``before_call`` gets the number of each call of ours before it is answered.
 
     ``refuse``: errnos for our writes of these numbers, from 1. ``kill_after``: the write that is
     our last.
@@ -86,15 +86,15 @@ class Kernel(TcSocket):
         change: Callable[[Attachments], Attachments],
         interface: str = build.INTERFACE,
     ) -> None:
-        """All writes to the filters of a hook, whoever makes them, are made here.
+        """All writes to the filters of a hook, ours and Felix's, are made here.
 
         :raises kernel_rules.Refused: where the kernel refuses the change.
         """
         endpoint = self.endpoints[interface]
-        held = endpoint.at(hook)
-        tcx = tuple(a for a in held if a.attach_type is AttachType.TCX)
-        now = tcx + change(held[len(tcx) :])
-        if _enforced(held) and not _enforced(now):
+        present = endpoint.at(hook)
+        tcx = tuple(a for a in present if a.attach_type is AttachType.TCX)
+        now = tcx + change(present[len(tcx) :])
+        if _enforced(present) and not _enforced(now):
             self.gaps.append(f"{writer} at {hook.value}")
         self.endpoints[interface] = (
             replace(endpoint, ingress=now)
@@ -204,7 +204,14 @@ class Kernel(TcSocket):
             raise KernelError("open a program by its id", errno.ENOENT)
         program = self.programs[program_id]
         kind = bpf.BPF_PROG_TYPE_SCHED_CLS
-        return bpf.ProgramInfo(program_id, kind, program.name, "aa", program.loaded_at, ())
+        return bpf.ProgramInfo(
+            program_id=program_id,
+            type=kind,
+            name=program.name,
+            tag="aa",
+            loaded_at=program.loaded_at,
+            map_ids=(),
+        )
 
     def tcx_programs(self, ifindex: int, hook: Hook) -> list[tuple[int, int]]:
         found = self._found(ifindex)
@@ -243,7 +250,7 @@ class Felix:
                 pass
 
     def steps(self, hook: Hook) -> Iterator[None]:
-        """One hook; it yields wherever others may write before it goes on."""
+        """One hook; it yields wherever others may write in between."""
         if build.INTERFACE not in self._kernel.endpoints:
             return
         listed = [a for a in self._kernel.at(hook) if a.calico]

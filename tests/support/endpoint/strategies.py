@@ -30,7 +30,7 @@ FOREIGN = "cil_from_contai:[9]"
 
 @st.composite
 def filters_of(draw: st.DrawFn, hook: Hook) -> Attachment:
-    """One filter, ours or a stranger's, cls_bpf or not."""
+    """One filter, ours or foreign, cls_bpf or not."""
     whose = draw(st.sampled_from(("calico", "calico", "calico", "foreign", "u32")))
     priority = draw(st.sampled_from(PRIORITIES))
     handle = draw(st.integers(1, 4))
@@ -58,15 +58,15 @@ def filters_of(draw: st.DrawFn, hook: Hook) -> Attachment:
 
 def _attached(filters: list[Attachment], chain: int) -> Attachments:
     """``filters`` attached to one chain in this order; those that the kernel refuses are not."""
-    held: Attachments = ()
+    attached: Attachments = ()
     for f in filters:
-        if any(h.priority == f.priority and h.kind != f.kind for h in held):
-            continue  # kernel_rules.add speaks of cls_bpf only
+        if any(a.priority == f.priority and a.kind != f.kind for a in attached):
+            continue  # kernel_rules.add knows cls_bpf only
         try:
-            held = kernel_rules.add(held, f)
+            attached = kernel_rules.add(attached, f)
         except kernel_rules.Refused:
             continue
-    return tuple(f._replace(chain=chain) for f in held)
+    return tuple(f._replace(chain=chain) for f in attached)
 
 
 @st.composite

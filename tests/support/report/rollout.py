@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rollouts as their journals tell them: events at a clock that the test turns."""
+"""Journals of rollouts: events at the times of a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -32,7 +32,15 @@ class Rollout:
     ) -> None:
         self.clock += timedelta(seconds=after)
         at = self.clock.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        event = Event(self.run, Status(status), node, phase, check=self.check, at=at, **more)
+        event = Event(
+            run=self.run,
+            status=Status(status),
+            node=node,
+            phase=phase,
+            check=self.check,
+            at=at,
+            **more,
+        )
         self.events.append(event)
 
     def begin(self, *nodes: str, **about: Any) -> None:
@@ -114,7 +122,7 @@ def endpoint(interface: str, verdict: str = "drifted") -> dict[str, Any]:
 
 
 def parity(*endpoints: dict[str, Any], looked_at: int = 20) -> dict[str, Any]:
-    """As the role qdisc_parity tells it."""
+    """As the role qdisc_parity records it."""
     repaired = [e for e in endpoints if e["verdict"] == "repaired"]
     return {
         "found": len(endpoints),

@@ -150,11 +150,11 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
     ),
     "a version that nobody knows": (
         {"calico_bpf_version": "v9.9.9"},
-        ("unknown_version: v9.9.9 is no release of Calico", "Name a release by its tag"),
+        ("unknown_version: v9.9.9 is not a release of Calico", "Name a release by its tag"),
     ),
     "no version": (
         {"calico_bpf_version": "latest"},
-        ("unknown_version: latest is no release of Calico",),
+        ("unknown_version: latest is not a release of Calico",),
     ),
     "the kernel": (
         {"calico_bpf_version": "v3.29.5"},
@@ -166,7 +166,7 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
     ),
     "VXLAN": (
         {"calico_bpf_version": "v3.31.7", "calico_bpf_namespace": "vxlan"},
-        ("known_bad_path: While nodes up to 3.30.6", "Go to 3.30.7 on all nodes first"),
+        ("known_bad_path: While some nodes run 3.30.6", "Upgrade all nodes to 3.30.7 first"),
     ),
     "back from TCX": (
         {"calico_bpf_version": "v3.30.7", "calico_bpf_namespace": "tcx"},

@@ -48,13 +48,13 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
-        told = dict(attrs)
-        self.wrong += [name for name in told if name.startswith("on")]
-        self.ids += [told["id"] or ""] if "id" in told else []
+        attributes = dict(attrs)
+        self.wrong += [name for name in attributes if name.startswith("on")]
+        self.ids += [attributes["id"] or ""] if "id" in attributes else []
         self.links += [value or "" for name, value in attrs if name in ("href", "src")]
         if tag in ("p", "ul", "ol", "pre", "table", "dl", "article") and "p" in self.open:
             self.wrong.append((tag, "in p", self.getpos()))
-        if tag == "th" and "scope" not in told:
+        if tag == "th" and "scope" not in attributes:
             self.wrong.append(("th without scope", self.getpos()))
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(tag)
@@ -184,7 +184,7 @@ def test_the_verdict_comes_first_then_what_to_do() -> None:
     text = Page(page_of(failed())).text
     order = [
         "Stopped at worker-2, verify: 1 of 3 nodes done", "it does not", "nothing else was touched",
-        "What to do next", "Look at the checks of worker-2", "Notes", "left at OnDelete",
+        "What to do next", "Check the failed checks of worker-2 below", "Notes", "left at OnDelete",
         "Packets lost: 1 of 100", "Timeline", "Endpoints that drifted",
         "cali1 on worker-2: contended",
         "Details", "dirty endpoints", "NO", "strange:",

@@ -70,9 +70,9 @@ def test_the_nodes_of_a_batch_record_at_once(tmp_path: Path) -> None:
     assert "\n[node 2/8 worker-2] resume: done in " in ran.stdout
     assert "\n[rollout] finished\n" in ran.stdout
 
-    told = events(folder)
-    assert Counter(e["status"] for e in told) == {"begun": 8, "done": 8, "finished": 1}
-    assert told[0]["result"] == {"lost": 1, "text": "{{ never }}"}
+    recorded = events(folder)
+    assert Counter(e["status"] for e in recorded) == {"begun": 8, "done": 8, "finished": 1}
+    assert recorded[0]["result"] == {"lost": 1, "text": "{{ never }}"}
     made = json.loads((folder / "report.json").read_text())
     assert (made["verdict"], made["totals"]["lost_packets"]) == ("completed", 8)
     assert [(n["name"], n["state"]) for n in made["nodes"]] == [(n, "done") for n in BATCH]
@@ -102,12 +102,12 @@ def test_check_mode_takes_no_real_reports_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ("status: done, run: r", "status done wants a node or a phase"),
+        ("status: done, run: r", "status done needs a node or a phase"),
         ("status: exploded, run: r", "value of status must be one of"),
         ("status: begun", "missing required arguments: run"),
         (
             "status: begun, run: r, directory: /dev/null/x",
-            "/dev/null/x/journal.jsonl is not written",
+            "/dev/null/x/journal.jsonl of the rollout cannot be written",
         ),
     ],
 )

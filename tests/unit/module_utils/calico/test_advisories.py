@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The advisories: which way is told what, and which is refused."""
+"""The advisories of each upgrade path, and the paths that are refused."""
 
 from __future__ import annotations
 
@@ -26,17 +26,21 @@ def path(
     encapsulation: str | None = "none",
     attach_type: str | None = "tc",
 ) -> UpgradePath:
-    return UpgradePath(parse(origin), parse(target), kernel, encapsulation, attach_type)
+    return UpgradePath(
+        origin=parse(origin),
+        target=parse(target),
+        kernel=kernel,
+        encapsulation=encapsulation,
+        attach_type=attach_type,
+    )
 
 
-def codes(asked: UpgradePath, *weights: AdvisorySeverity) -> set[str]:
-    return {
-        each.code for each in select(asked) if each.weight in (weights or tuple(AdvisorySeverity))
-    }
+def codes(way: UpgradePath, *weights: AdvisorySeverity) -> set[str]:
+    return {a.code for a in select(way) if a.weight in (weights or tuple(AdvisorySeverity))}
 
 
-def refused(asked: UpgradePath) -> set[str]:
-    return codes(asked, AdvisorySeverity.REFUSE)
+def refused(way: UpgradePath) -> set[str]:
+    return codes(way, AdvisorySeverity.REFUSE)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +56,8 @@ def refused(asked: UpgradePath) -> set[str]:
     ],
 )
 def test_vxlan_across_3_31(origin: str, target: str, encapsulation: str, expected: bool) -> None:
-    asked = path(origin, target, encapsulation=encapsulation)
-    assert ("vxlan_mixed_releases" in refused(asked)) is expected
+    way = path(origin, target, encapsulation=encapsulation)
+    assert ("vxlan_mixed_releases" in refused(way)) is expected
 
 
 @pytest.mark.parametrize(
@@ -86,9 +90,9 @@ def test_new_kernels_need_the_fix(target: str, kernel: tuple[int, int], expected
     ],
 )
 def test_tcx_on_the_way(origin: str, target: str, attach_type: str, expected: set[str]) -> None:
-    asked = path(origin, target, attach_type=attach_type)
-    assert {code for code in codes(asked) if code.startswith("tcx")} == expected
-    assert ("tcx_downgrade" in refused(asked)) is ("tcx_downgrade" in expected)
+    way = path(origin, target, attach_type=attach_type)
+    assert {code for code in codes(way) if code.startswith("tcx")} == expected
+    assert ("tcx_downgrade" in refused(way)) is ("tcx_downgrade" in expected)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_an_unknown_target_is_refused_and_nothing_else_is_said(target: str) -> N
     assert (only.code, only.weight) == ("unknown_version", AdvisorySeverity.REFUSE)
 
 
-def test_an_unknown_origin_is_told() -> None:
+def test_an_unknown_origin_is_a_warning() -> None:
     assert "unknown_origin" in codes(path("latest", "v3.31.7"), AdvisorySeverity.WARN)
 
 
@@ -127,20 +131,20 @@ def test_an_unknown_origin_is_told() -> None:
         ("v3.31.0", False, False),
     ],
 )
-def test_what_becomes_of_parity(target: str, created: bool, persists: bool) -> None:
+def test_advisories_about_parity(target: str, created: bool, persists: bool) -> None:
     found = codes(path("v3.28.1", target), AdvisorySeverity.WARN)
     assert ("parity_created" in found, "parity_persists" in found) == (created, persists)
 
 
-def test_what_is_not_known_is_told_as_a_doubt_and_never_refuses() -> None:
-    asked = path("v3.30.4", "v3.31.2", kernel=None, encapsulation=None, attach_type=None)
-    assert refused(asked) == set()
-    told = {each.code: each.text for each in select(asked)}
-    assert told["ctlb_kernel"].startswith("May apply (unknown: the kernel): ")
-    assert told["vxlan_mixed_releases"].startswith("May apply (unknown: the encapsulation): ")
-    assert told["tcx_switch"].startswith("May apply (unknown: the attach type): ")
+def test_an_unknown_value_never_refuses() -> None:
+    way = path("v3.30.4", "v3.31.2", kernel=None, encapsulation=None, attach_type=None)
+    assert refused(way) == set()
+    texts = {a.code: a.text for a in select(way)}
+    assert texts["ctlb_kernel"].startswith("May apply (unknown: the kernel): ")
+    assert texts["vxlan_mixed_releases"].startswith("May apply (unknown: the encapsulation): ")
+    assert texts["tcx_switch"].startswith("May apply (unknown: the attach type): ")
     # Where another condition already fails, there is no doubt.
-    assert "tcx_downgrade" not in told
+    assert "tcx_downgrade" not in texts
 
 
 def test_nothing_is_said_of_standing_still() -> None:
@@ -155,14 +159,14 @@ def test_only_another_minor_release_needs_its_manifest() -> None:
 
 
 def test_the_gravest_comes_first_and_each_says_what_to_do() -> None:
-    weights = [each.weight for each in select(path("v3.31.7", "v3.29.3", NEW, "vxlan", "tcx"))]
+    weights = [a.weight for a in select(path("v3.31.7", "v3.29.3", NEW, "vxlan", "tcx"))]
     assert weights == sorted(weights, key=list(AdvisorySeverity).index)
     assert weights[0] is AdvisorySeverity.REFUSE
     assert len(CODES) == len(ADVISORIES) + 2
-    for each in ADVISORIES:
-        assert each.text.endswith("."), each.code
-        assert each.advice.endswith("."), each.code
-        for fixed in each.fixed_in:
+    for advisory in ADVISORIES:
+        assert advisory.text.endswith("."), advisory.code
+        assert advisory.advice.endswith("."), advisory.code
+        for fixed in advisory.fixed_in:
             release = parse(fixed)
-            assert release is not None, each.code
-            assert each.target is None or release not in each.target, each.code
+            assert release is not None, advisory.code
+            assert advisory.target is None or release not in advisory.target, advisory.code

@@ -25,7 +25,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.images
 def template(node: str, cni: str = "calico/cni:v3.28.1", **others: str) -> dict[str, Any]:
     """A pod template of calico-node; ``others`` are more containers."""
     containers = [{"name": "calico-node", "image": node}]
-    containers += [{"name": name, "image": each} for name, each in others.items()]
+    containers += [{"name": name, "image": text} for name, text in others.items()]
     init = [
         {"name": "upgrade-ipam", "image": cni},
         {"name": "install-cni", "image": cni},
@@ -57,7 +57,7 @@ def test_an_image_has_four_parts(
     assert str(found) == text
 
 
-def test_strangers_keep_their_images() -> None:
+def test_other_containers_keep_their_images() -> None:
     assert list(images(PLAIN)) == ["upgrade-ipam", "install-cni", "mount-bpffs", "calico-node"]
     assert at_version(PLAIN, "v3.29.5") == {
         "upgrade-ipam": "calico/cni:v3.29.5",
@@ -98,7 +98,7 @@ def test_the_patch_names_nothing_but_images() -> None:
     patch = images_patch(PLAIN, at_version(PLAIN, "v3.29.5"))
     spec = patch["spec"]["template"]["spec"]
     assert spec["containers"] == [{"name": "calico-node", "image": "calico/node:v3.29.5"}]
-    assert [each["name"] for each in spec["initContainers"]] == [
+    assert [container["name"] for container in spec["initContainers"]] == [
         "upgrade-ipam",
         "install-cni",
         "mount-bpffs",
@@ -113,7 +113,7 @@ def test_a_whole_template_is_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "wanted", "expected"),
+    ("present", "wanted", "expected"),
     [
         ({"a": 1, "added": 2}, {"a": 1}, True),
         ({"a": 1}, {"a": 2}, False),
@@ -125,8 +125,8 @@ def test_a_whole_template_is_replaced() -> None:
         ({"a": "xy"}, {"a": ["x", "y"]}, False),
     ],
 )
-def test_what_the_api_adds_makes_no_difference(held: Any, wanted: Any, expected: bool) -> None:
-    assert contains(held, wanted) is expected
+def test_values_that_the_api_adds_are_ignored(present: Any, wanted: Any, expected: bool) -> None:
+    assert contains(present, wanted) is expected
 
 
 def test_the_environment_is_calico_nodes() -> None:

@@ -63,7 +63,7 @@ def test_a_release_that_is_not_known_is_refused(version: str) -> None:
         argspec.policy({"calico_version": version, "attach_type": "auto"})
     assert str(caught.value) == (
         f"calico_version is {version!r}; known releases are v3.24.0 to v3.32 (final ones, such as "
-        "v3.29.5), or auto; nothing was touched"
+        "v3.29.5), or auto; nothing was changed"
     )
 
 
@@ -81,7 +81,9 @@ def test_every_behaviour_is_that_of_some_release() -> None:
 
 def test_place_and_program() -> None:
     given = {**PROGRAM, "pinned": "/sys/fs/bpf/p", "handle": 3, "name": "mine"}
-    assert argspec.place(given, Hook.EGRESS) == Place(Hook.EGRESS, AttachType.TC, 49152, 3, "mine")
+    assert argspec.place(given, Hook.EGRESS) == Place(
+        hook=Hook.EGRESS, attach_type=AttachType.TC, priority=49152, handle=3, name="mine"
+    )
     assert argspec.program_spec(given) == ProgramSpec(pinned="/sys/fs/bpf/p")
 
 
@@ -113,7 +115,7 @@ def test_in_range(params: dict[str, Any]) -> None:
         ({"settle": float("inf")}, "settle is inf"),
         ({"retries": -1}, "retries is -1"),
         ({"retries": 101}, "retries is 101"),
-        ({"attach_type": "tcx", "handle": 1}, "TCX knows no handles"),
+        ({"attach_type": "tcx", "handle": 1}, "TCX has no handles"),
     ],
 )
 def test_out_of_range(params: dict[str, Any], words: str) -> None:

@@ -19,6 +19,12 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.atta
     ProgramAttacher,
     after_change,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.attach_tc import (
+    TcAttacher,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.attach_tcx import (
+    TcxAttacher,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf, clsact
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
@@ -77,18 +83,35 @@ class Socket(TcSocket):
 
 
 def program(number: int = 70, tag: str = "cc", name: str = "mine", **other: Any) -> Program:
-    info = bpf.ProgramInfo(number, bpf.BPF_PROG_TYPE_SCHED_CLS, name, tag, 0, ())
+    info = bpf.ProgramInfo(
+        program_id=number,
+        type=bpf.BPF_PROG_TYPE_SCHED_CLS,
+        name=name,
+        tag=tag,
+        loaded_at=0,
+        map_ids=(),
+    )
     return Program(5, info, other.get("is_running", False))
 
 
-def hooks(held: Attachments, qdisc: Qdisc = Qdisc.CLSACT) -> tuple[ProgramAttacher, Socket]:
+def tc_attacher(
+    present: Attachments, qdisc: Qdisc = Qdisc.CLSACT
+) -> tuple[ProgramAttacher, Socket]:
     socket = Socket()
-    return ProgramAttacher(socket, endpoint(held, (), qdisc)), socket
+    return TcAttacher(socket, endpoint(present, (), qdisc)), socket
+
+
+def tcx_attacher(present: Attachments) -> ProgramAttacher:
+    return TcxAttacher(endpoint(present, ()))
+
+
+def apply(change: Change) -> None:
+    if change.apply is not None:
+        change.apply()
 
 
 def done(change: Change, socket: Socket) -> list[str]:
-    if change.apply is not None:
-        change.apply()
+    apply(change)
     return socket.written
 
 
@@ -96,7 +119,7 @@ def done(change: Change, socket: Socket) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("held", "place", "written"),
+    ("present", "place", "written"),
     [
         pytest.param((), Place(HERE), "add 7 ingress 49152/1 fd 5 mine:[70]", id="bare"),
         pytest.param(
@@ -129,9 +152,9 @@ def done(change: Change, socket: Socket) -> list[str]:
         ),
     ],
 )  # fmt: skip
-def test_present_writes(held: Attachments, place: Place, written: str) -> None:
-    worker, socket = hooks(held)
-    change = worker.present(place, program())
+def test_present_writes(present: Attachments, place: Place, written: str) -> None:
+    attacher, socket = tc_attacher(present)
+    change = attacher.present(place, program())
     assert done(change, socket) == [written]
     assert change.after is not None
     assert change.after.program_id == 70
@@ -139,52 +162,52 @@ def test_present_writes(held: Attachments, place: Place, written: str) -> None:
 
 
 def test_present_is_idempotent_by_tag_for_a_loaded_program() -> None:
-    held = foreign(9, 1, 33, name="mine:[33]", tag="cc")
-    worker, socket = hooks((held,))
-    change = worker.present(Place(HERE, priority=9), program())
-    assert change == Change(held, held, None)
+    present = foreign(9, 1, 33, name="mine:[33]", tag="cc")
+    attacher, socket = tc_attacher((present,))
+    change = attacher.present(Place(HERE, priority=9), program())
+    assert change == Change(present, present, None)
     assert socket.written == []
 
 
 def test_present_is_idempotent_by_id_for_a_running_one() -> None:
     """Every Calico preamble has the same tag."""
-    held = ours(1, 33, tag="cc")
-    worker, _unused = hooks((held,))
+    present = ours(1, 33, tag="cc")
+    attacher, _unused = tc_attacher((present,))
     place = Place(HERE, name="cali_tc_preambl")
-    assert worker.present(place, program(33, is_running=True)).apply is None
-    assert worker.present(place, program(34, is_running=True)).apply is not None
+    assert attacher.present(place, program(33, is_running=True)).apply is None
+    assert attacher.present(place, program(34, is_running=True)).apply is not None
 
 
 @pytest.mark.parametrize(
-    ("held", "place", "words"),
+    ("present", "place", "words"),
     [
-        ((foreign(49152, 1),), Place(HERE), "is there under another name"),
-        ((foreign(9, 3),), Place(HERE, priority=9, handle=3), "left alone"),
-        (at(1), Place(HERE, name="mine"), "is there under another name"),
+        ((foreign(49152, 1),), Place(HERE), "is already attached under another name"),
+        ((foreign(9, 3),), Place(HERE, priority=9, handle=3), "nothing was changed"),
+        (at(1), Place(HERE, name="mine"), "is already attached under another name"),
         ((u32(9, 5),), Place(HERE, priority=9), "one kind and protocol only"),
         ((ours(1, protocol=0x0800),), Place(HERE, handle=2), "one kind and protocol only"),
     ],
-    ids=["a stranger's", "at the given handle", "Calico's", "another kind", "another protocol"],
+    ids=["another owner's", "at the given handle", "Calico's", "another kind", "another protocol"],
 )
-def test_present_refuses_what_is_not_the_callers(
-    held: Attachments, place: Place, words: str
+def test_present_refuses_another_owners_place(
+    present: Attachments, place: Place, words: str
 ) -> None:
-    worker, socket = hooks(held)
+    attacher, socket = tc_attacher(present)
     with pytest.raises(Refusal, match=words):
-        worker.present(place, program())
+        attacher.present(place, program())
     assert socket.written == []
 
 
-def test_an_ingress_qdisc_is_not_ours_to_delete() -> None:
-    worker, _unused = hooks((), Qdisc.INGRESS)
-    with pytest.raises(Refusal, match="not ours to delete"):
-        worker.present(Place(HERE), program())
+def test_an_ingress_qdisc_is_refused() -> None:
+    attacher, _unused = tc_attacher((), Qdisc.INGRESS)
+    with pytest.raises(Refusal, match="belongs to another program; nothing was changed"):
+        attacher.present(Place(HERE), program())
 
 
-def test_clsact_is_made_first_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker, socket = hooks((), Qdisc.NONE)
+def test_a_missing_clsact_is_made_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    attacher, socket = tc_attacher((), Qdisc.NONE)
     monkeypatch.setattr(clsact, "make", lambda ifindex: socket.written.append(f"clsact {ifindex}"))
-    change = worker.present(Place(HERE), program())
+    change = attacher.present(Place(HERE), program())
     assert socket.written == []
     assert done(change, socket) == ["clsact 7", "add 7 ingress 49152/1 fd 5 mine:[70]"]
 
@@ -193,7 +216,7 @@ def test_clsact_is_made_first_where_there_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("held", "place", "written"),
+    ("present", "place", "written"),
     [
         ((), Place(HERE), []),
         (at(2), Place(HERE), ["delete 7 ingress 49152/2 chain 0"]),
@@ -211,32 +234,40 @@ def test_clsact_is_made_first_where_there_is_none(monkeypatch: pytest.MonkeyPatc
         ((ours(1, chain=5),), Place(HERE), []),
     ],
 )
-def test_absent_writes(held: Attachments, place: Place, written: list[str]) -> None:
-    worker, socket = hooks(held)
-    change = worker.absent(place)
+def test_absent_writes(present: Attachments, place: Place, written: list[str]) -> None:
+    attacher, socket = tc_attacher(present)
+    change = attacher.absent(place)
     assert (change.apply is None) is (written == [])
     assert done(change, socket) == written
 
 
 @pytest.mark.parametrize(
-    ("held", "place", "words"),
+    ("present", "place", "words"),
     [
-        (at(1, 2), Place(HERE), "several filters fit: .*choose one with `handle`"),
-        ((foreign(49152, 3),), Place(HERE, handle=3), "is not Calico's; .*`name`"),
-        ((foreign(9, 3),), Place(HERE, priority=9, handle=3, name="mine"), "is not Calico's"),
+        (at(1, 2), Place(HERE), "several filters match: .*choose one with `handle`"),
+        (
+            (foreign(49152, 3),),
+            Place(HERE, handle=3),
+            "does not belong to Calico; nothing was changed.*`name`",
+        ),
+        (
+            (foreign(9, 3),),
+            Place(HERE, priority=9, handle=3, name="mine"),
+            "does not belong to Calico",
+        ),
     ],
-    ids=["several", "a stranger's", "a stranger's of another name"],
+    ids=["several", "another owner's", "another owner's, of another name"],
 )
-def test_absent_refuses(held: Attachments, place: Place, words: str) -> None:
-    worker, socket = hooks(held)
+def test_absent_refuses(present: Attachments, place: Place, words: str) -> None:
+    attacher, socket = tc_attacher(present)
     with pytest.raises(Refusal, match=words):
-        worker.absent(place)
+        attacher.absent(place)
     assert socket.written == []
 
 
 def test_a_filter_of_another_chain_is_removed_there() -> None:
-    worker, socket = hooks((ours(1, chain=5),))
-    worker.remove(HERE, ours(1, chain=5))
+    attacher, socket = tc_attacher((ours(1, chain=5),))
+    attacher.remove(HERE, ours(1, chain=5))
     assert socket.written == ["delete 7 ingress 49152/1 chain 5"]
 
 
@@ -267,7 +298,7 @@ def bpf_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("held", "place", "calls"),
+    ("present", "place", "calls"),
     [
         pytest.param((), Place(HERE, TCX), ["tcx_attach 7 ingress 5"], id="new"),
         pytest.param(
@@ -295,66 +326,66 @@ def bpf_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     ],
 )
 def test_tcx_present(
-    bpf_calls: list[str], held: Attachments, place: Place, calls: list[str]
+    bpf_calls: list[str], present: Attachments, place: Place, calls: list[str]
 ) -> None:
-    worker, socket = hooks(held)
-    change = worker.present(place, program())
+    attacher = tcx_attacher(present)
+    change = attacher.present(place, program())
     assert bpf_calls == []
-    assert done(change, socket) == []
+    apply(change)
     assert bpf_calls == calls
 
 
 @pytest.mark.parametrize(
-    ("held", "pin", "words"),
+    ("present", "pin", "words"),
     [
-        ((), "/tmp/x", "no folder of a BPF file system"),
+        ((), "/tmp/x", "not a directory on a BPF file system"),
         ((tcx(60, "mine", link_id=0),), "/pins/x", "without a link"),
     ],
 )
 def test_a_pin_that_cannot_be_made_is_refused(
-    bpf_calls: list[str], held: Attachments, pin: str, words: str
+    bpf_calls: list[str], present: Attachments, pin: str, words: str
 ) -> None:
-    worker, _unused = hooks(held)
+    attacher = tcx_attacher(present)
     with pytest.raises(Refusal, match=words):
-        worker.present(Place(HERE, TCX, pin=pin), program())
+        attacher.present(Place(HERE, TCX, pin=pin), program())
     assert bpf_calls == []
 
 
 def test_tcx_absent(bpf_calls: list[str]) -> None:
-    worker, socket = hooks((tcx(60, "cil_from_netdev"), tcx(61, link_id=0), tcx(62, "mine")))
-    assert done(worker.absent(Place(HERE, TCX)), socket) == []
+    attacher = tcx_attacher((tcx(60, "cil_from_netdev"), tcx(61, link_id=0), tcx(62, "mine")))
+    apply(attacher.absent(Place(HERE, TCX)))
     assert bpf_calls == ["program_fd 61", "tcx_detach 7 ingress 202"]
     bpf_calls.clear()
-    done(worker.absent(Place(HERE, TCX, name="mine")), socket)
+    apply(attacher.absent(Place(HERE, TCX, name="mine")))
     assert bpf_calls == ["link_fd 62", "link_detach 201"]
 
 
-def test_several_tcx_programs_are_told_apart_by_hand() -> None:
-    worker, _unused = hooks((tcx(60), tcx(61)))
-    with pytest.raises(Refusal, match="several TCX programs fit"):
-        worker.absent(Place(HERE, TCX))
+def test_several_matching_tcx_programs_are_refused() -> None:
+    attacher = tcx_attacher((tcx(60), tcx(61)))
+    with pytest.raises(Refusal, match="several TCX programs match"):
+        attacher.absent(Place(HERE, TCX))
 
 
 # --- the endpoint afterwards ----------------------------------------------------------------------
 
 
-def changed(held: Attachments, change: Change, qdisc: Qdisc = Qdisc.CLSACT) -> Endpoint:
-    return after_change(endpoint(held, (), qdisc), HERE, change)
+def changed(present: Attachments, change: Change, qdisc: Qdisc = Qdisc.CLSACT) -> Endpoint:
+    return after_change(endpoint(present, (), qdisc), HERE, change)
 
 
 def test_after_change() -> None:
     old, beside = ours(1, 10), foreign(100)
     new = ours(1, 11)
-    held = listed(beside, old)
-    assert changed(held, Change(old, new, None)).ingress == (beside, new)
-    assert changed(held, Change(old, None, None)).ingress == (beside,)
-    assert changed(held, Change(None, ours(2, 11), None)).ingress == (beside, ours(2, 11), old)
-    with_tcx = (tcx(50), *held)
-    assert changed(with_tcx, Change(None, tcx(51), None)).ingress == (tcx(50), tcx(51), *held)
+    present = listed(beside, old)
+    assert changed(present, Change(old, new, None)).ingress == (beside, new)
+    assert changed(present, Change(old, None, None)).ingress == (beside,)
+    assert changed(present, Change(None, ours(2, 11), None)).ingress == (beside, ours(2, 11), old)
+    with_tcx = (tcx(50), *present)
+    assert changed(with_tcx, Change(None, tcx(51), None)).ingress == (tcx(50), tcx(51), *present)
     assert changed(with_tcx, Change(None, ours(2, 11), None)).ingress[0] == tcx(50)
 
 
-def test_after_change_tells_the_qdisc_that_was_made() -> None:
+def test_after_change_has_the_new_qdisc() -> None:
     assert changed((), Change(None, ours(1), None), Qdisc.NONE).qdisc is Qdisc.CLSACT
     assert changed((), Change(None, tcx(1), None), Qdisc.NONE).qdisc is Qdisc.NONE
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many endpoints at once: what is drift, what is left alone, and what check mode foretells."""
+"""Audits of many endpoints: drift, unmanaged endpoints, and the prediction of check mode."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Audit,
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
@@ -57,7 +57,7 @@ def named(name: str, ifindex: int, state: Endpoint) -> Endpoint:
 
 def run(
     kernel: Kernel,
-    mode: Mode = Mode.AUDIT,
+    mode: AuditMode = AuditMode.AUDIT,
     while_settling: Callable[[], object] = lambda: None,
     **options: Any,
 ) -> Audit:
@@ -88,7 +88,7 @@ def test_a_node_without_any_program_of_calicos_is_unmanaged(kernel: Kernel) -> N
     kernel.put(named("cali1", 1, BARE))
     kernel.put(named("cali2", 2, endpoint((foreign(100),), (tcx(60, "cil_from_netdev"),))))
     assert set(verdicts(run(kernel)).values()) == {Verdict.UNMANAGED}
-    assert set(verdicts(run(kernel, Mode.REPAIR)).values()) == {Verdict.UNMANAGED}
+    assert set(verdicts(run(kernel, AuditMode.REPAIR)).values()) == {Verdict.UNMANAGED}
     assert kernel.writes == 0
 
 
@@ -111,34 +111,36 @@ def test_a_bare_endpoint_among_others_is_drifted(kernel: Kernel) -> None:
 # --- settling -------------------------------------------------------------------------------------
 
 
-def test_what_heals_meanwhile_is_no_drift(kernel: Kernel) -> None:
+def test_drift_that_heals_before_the_second_read_does_not_count(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
-    seen = run(kernel, Mode.REPAIR, lambda: kernel.put(HEALTHY))
+    seen = run(kernel, AuditMode.REPAIR, lambda: kernel.put(HEALTHY))
     assert verdicts(seen) == {MISMATCH.interface: Verdict.CONSISTENT}
     assert seen.outcomes[0].found.findings == ()
     assert kernel.writes == 0
 
 
-def test_what_stays_is_drift(kernel: Kernel) -> None:
+def test_drift_that_lasts_counts(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
     assert verdicts(run(kernel)) == {MISMATCH.interface: Verdict.DRIFTED}
 
 
 def test_without_a_settle_time_one_look_counts(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
-    seen = run(kernel, Mode.AUDIT, lambda: pytest.fail("it slept"), settle=0.0)
+    seen = run(kernel, AuditMode.AUDIT, lambda: pytest.fail("it slept"), settle=0.0)
     assert verdicts(seen) == {MISMATCH.interface: Verdict.DRIFTED}
 
 
-def test_nobody_waits_where_all_is_well(kernel: Kernel) -> None:
+def test_a_consistent_node_is_read_once(kernel: Kernel) -> None:
     kernel.put(HEALTHY)
-    seen = run(kernel, Mode.REPAIR, lambda: pytest.fail("it slept"))
+    seen = run(kernel, AuditMode.REPAIR, lambda: pytest.fail("it slept"))
     assert verdicts(seen) == {HEALTHY.interface: Verdict.CONSISTENT}
 
 
-@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("mode", AuditMode)
 @pytest.mark.parametrize("back", [False, True], ids=["gone", "back with another ifindex"])
-def test_what_goes_between_two_looks_has_vanished(kernel: Kernel, back: bool, mode: Mode) -> None:
+def test_an_interface_deleted_between_two_reads_has_vanished(
+    kernel: Kernel, back: bool, mode: AuditMode
+) -> None:
     kernel.put(named("cali1", 1, MISMATCH))
     kernel.put(named("cali2", 2, HEALTHY))
 
@@ -152,7 +154,7 @@ def test_what_goes_between_two_looks_has_vanished(kernel: Kernel, back: bool, mo
     assert kernel.writes == 0
 
 
-def test_what_goes_while_it_is_read_has_vanished(kernel: Kernel) -> None:
+def test_an_interface_deleted_during_a_read_has_vanished(kernel: Kernel) -> None:
     """The dump of a gone interface is empty and no error: that is not a bare endpoint."""
     kernel.put(named("cali1", 1, HEALTHY))
     kernel.put(named("cali2", 2, HEALTHY))
@@ -177,29 +179,29 @@ def test_an_audit_writes_nothing(kernel: Kernel) -> None:
 
 def test_a_second_repair_writes_nothing(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
-    assert verdicts(run(kernel, Mode.REPAIR)) == {MISMATCH.interface: Verdict.REPAIRED}
+    assert verdicts(run(kernel, AuditMode.REPAIR)) == {MISMATCH.interface: Verdict.REPAIRED}
     written = kernel.writes
-    assert verdicts(run(kernel, Mode.REPAIR)) == {MISMATCH.interface: Verdict.CONSISTENT}
+    assert verdicts(run(kernel, AuditMode.REPAIR)) == {MISMATCH.interface: Verdict.CONSISTENT}
     assert (written, kernel.writes) == (2, 2)
 
 
-def test_what_breaks_again_after_its_repair_is_not_called_repaired(kernel: Kernel) -> None:
+def test_an_endpoint_that_drifts_after_its_repair_is_not_repaired(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
 
     def felix_comes_late() -> None:
         if kernel.writes:
             kernel.put(MISMATCH)
 
-    seen = run(kernel, Mode.REPAIR, felix_comes_late)
+    seen = run(kernel, AuditMode.REPAIR, felix_comes_late)
     assert verdicts(seen) == {MISMATCH.interface: Verdict.CONTENDED}
     assert seen.outcomes[0].notes
 
 
-def test_a_refusal_stops_and_tells_what_was_done_until_then(kernel: Kernel) -> None:
-    """What was written at the refused endpoint itself is told as well."""
+def test_a_refusal_stops_and_reports_the_steps_done(kernel: Kernel) -> None:
+    """The result includes the steps done at the refused endpoint."""
     kernel.put(named("cali1", 1, endpoint(at(1), at(1, 2, program=20))))
     kernel.refuse = {3: errno.EPERM}
-    seen = run(kernel, Mode.REPAIR)
+    seen = run(kernel, AuditMode.REPAIR)
     assert "EPERM" in str(seen.error)
     assert kernel.writes == 3
     assert len(seen.outcomes[0].done) == 2
@@ -209,7 +211,7 @@ def test_endpoints_after_a_refusal_are_still_reported(kernel: Kernel) -> None:
     for n in (1, 2, 3):
         kernel.put(named(f"cali{n}", n, MISMATCH))
     kernel.refuse = dict.fromkeys(range(3, 99), errno.EPERM)
-    seen = run(kernel, Mode.REPAIR)
+    seen = run(kernel, AuditMode.REPAIR)
     assert verdicts(seen) == {
         "cali1": Verdict.REPAIRED,
         "cali2": Verdict.DRIFTED,
@@ -228,15 +230,15 @@ def test_endpoints_after_a_refusal_are_still_reported(kernel: Kernel) -> None:
 def test_check_mode_predicts(state: Endpoint) -> None:
     """Over random endpoints: the same findings, plan, verdict and end as the real run's."""
     state = replace(state, dead_pins=())
-    predicted, nothing = _undisturbed(state, Mode.PREDICT)
-    did, writes = _undisturbed(state, Mode.REPAIR)
+    predicted, nothing = _undisturbed(state, AuditMode.PREDICT)
+    did, writes = _undisturbed(state, AuditMode.REPAIR)
     assert predicted == did
     assert nothing == 0
     assert writes == len(did[0])
 
 
-def _undisturbed(state: Endpoint, mode: Mode) -> tuple[tuple[Plan, object], int]:
-    """What was done, and all else that is told of it; and the writes that it took."""
+def _undisturbed(state: Endpoint, mode: AuditMode) -> tuple[tuple[Plan, object], int]:
+    """The steps done, the rest of the result, and the number of writes."""
     kernel = Kernel()
     kernel.put(state)
     with pytest.MonkeyPatch.context() as patch:
@@ -248,7 +250,7 @@ def _undisturbed(state: Endpoint, mode: Mode) -> tuple[tuple[Plan, object], int]
     return (o.done, (o.verdict, o.found, o.left.findings, o.notes, end)), kernel.writes
 
 
-def test_no_clsact_is_told_as_such(kernel: Kernel) -> None:
+def test_a_missing_clsact_is_a_finding(kernel: Kernel) -> None:
     kernel.put(endpoint((), (), Qdisc.NONE))
     outcome = run(kernel, managed=True).outcomes[0]
     assert [f.code.value for f in outcome.found.findings] == ["missing_clsact"]
@@ -257,7 +259,7 @@ def test_no_clsact_is_told_as_such(kernel: Kernel) -> None:
 # --- what must not get lost -----------------------------------------------------------------------
 
 
-def test_what_was_repaired_is_told_where_the_last_look_fails(
+def test_repairs_are_reported_if_the_last_read_fails(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.put(MISMATCH)
@@ -269,12 +271,12 @@ def test_what_was_repaired_is_told_where_the_last_look_fails(
         return links()
 
     monkeypatch.setattr(kernel, "links", restless)
-    seen = run(kernel, Mode.REPAIR)
+    seen = run(kernel, AuditMode.REPAIR)
     assert "EINTR" in str(seen.error)
     assert len(seen.outcomes[0].done) == 2
 
 
-def test_what_was_done_is_told_where_an_endpoint_cannot_be_read_again(
+def test_steps_are_reported_if_an_endpoint_cannot_be_read_again(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A contended repair whose next reading fails; the endpoints after it are reported too."""
@@ -289,8 +291,8 @@ def test_what_was_done_is_told_where_an_endpoint_cannot_be_read_again(
 
     monkeypatch.setattr(kernel, "links", felix_is_there)
     kernel.refuse = {2: errno.ENOENT}
-    seen = run(kernel, Mode.REPAIR)
-    assert "could not be read again" in str(seen.error)
+    seen = run(kernel, AuditMode.REPAIR)
+    assert "holds an unknown state (list the links" in str(seen.error)
     assert verdicts(seen) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.DRIFTED}
     assert [step.action.value for step in seen.outcomes[0].done][:1] == ["add"]
 
@@ -305,18 +307,18 @@ def test_a_repair_waits_until_the_endpoint_holds_still(kernel: Kernel) -> None:
         if states:
             kernel.put(states.pop(0))
 
-    seen = run(kernel, Mode.REPAIR, felix_goes_on)
+    seen = run(kernel, AuditMode.REPAIR, felix_goes_on)
     assert verdicts(seen) == {MISMATCH.interface: Verdict.REPAIRED}
     assert seen.outcomes[0].before == endpoint(at(1), at(3))
 
 
-def test_what_never_holds_still_is_not_written_to(kernel: Kernel) -> None:
+def test_an_endpoint_that_keeps_changing_is_not_written(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
     handles = iter(range(3, 99))
 
     def felix_goes_on() -> None:
         kernel.put(endpoint(at(1), at(next(handles), program=20)))
 
-    seen = run(kernel, Mode.REPAIR, felix_goes_on)
+    seen = run(kernel, AuditMode.REPAIR, felix_goes_on)
     assert verdicts(seen) == {MISMATCH.interface: Verdict.CONTENDED}
     assert kernel.writes == 0

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each finding: when it is made, how grave it is, whether it can be mended, and by which plan."""
+"""Each finding: its condition, its severity, whether it is repairable, and the plan."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     at,
     endpoint,
     foreign,
+    in_words,
     listed,
     ours,
     tcx,
-    told,
     u32,
 )
 
@@ -48,7 +48,7 @@ EMPTY = EmptyProgArray(Hook.INGRESS, 10, 3, "cali_jump3")
 
 @dataclass(frozen=True)
 class Case:
-    """``findings``: code and hook; * marks what the plan mends, ? a notice."""
+    """``findings``: code and hook; * marks repairable findings, ? notices."""
 
     name: str
     state: Endpoint
@@ -169,7 +169,7 @@ CASES = (
         ("priority_mismatch?",),
     ),
     Case(
-        "a stranger at 49152: the other hook comes down",
+        "a foreign filter at 49152: the other hook comes down",
         endpoint(listed(foreign(49152), ours(1, 10, 49151)), EGRESS_1),
         B,
         "stuck",
@@ -177,7 +177,7 @@ CASES = (
         ("add egress 49151/1 id 20", "delete egress 49152/1 id 20"),
     ),
     Case(
-        "a stranger at our priority: both make way",
+        "a foreign filter at our priority: both make way",
         endpoint(listed(foreign(49152, 2), ours(1, 10)), EGRESS_1),
         B,
         "heals",
@@ -198,7 +198,7 @@ CASES = (
         ("add egress 49151/2 id 20", "delete egress 49152/1 id 20"),
     ),
     Case(
-        "strangers at both and in parity",
+        "foreign filters at both and in parity",
         endpoint(
             listed(foreign(49152), ours(1, 10, 49151)), listed(foreign(49152), ours(1, 20, 49151))
         ),
@@ -373,28 +373,28 @@ CASES = (
         ),
     ),
     Case(
-        "a stranger first",
+        "a foreign filter first",
         endpoint(listed(foreign(1), *at(1)), EGRESS_1),
         B,
         "ok",
         ("foreign_filter_first ingress?",),
     ),
     Case(
-        "a stranger's TCX first",
+        "a foreign TCX program first",
         endpoint((tcx(60, "cil_from_netdev"), *at(1)), EGRESS_1),
         B,
         "ok",
         ("foreign_filter_first ingress?",),
     ),
     Case(
-        "a stranger behind",
+        "a foreign filter behind",
         endpoint(listed(foreign(50000), *at(1)), EGRESS_1),
         B,
         "ok",
         (),
     ),
     Case(
-        "strangers whose order a move would change",
+        "foreign filters whose order a move would change",
         endpoint(listed(foreign(50), ours(1, 10, 10)), listed(foreign(50), *EGRESS_1)),
         B,
         "stuck",
@@ -426,7 +426,7 @@ def short(f: Finding) -> str:
 def test_judge(case: Case) -> None:
     judged = judge(case.state, case.policy)
     assert sorted(map(short, judged.findings)) == sorted(case.findings)
-    assert tuple(told(judged.plan)) == case.plan
+    assert tuple(in_words(judged.plan)) == case.plan
     assert judged.outlook.value == case.outlook
     assert (judged.felix_message is not None) is (case.outlook == "stuck")
 
@@ -447,9 +447,9 @@ def test_the_table_knows_every_code() -> None:
 )
 def test_a_hook_without_a_program_is_said_in_capitals(state: Endpoint) -> None:
     missing = (Code.MISSING_PROGRAM, Code.MISSING_CLSACT)
-    told_so = [f.message for f in judge(state, B).findings if f.code in missing]
-    assert told_so
-    assert all("NO POLICY IS ENFORCED" in message for message in told_so)
+    messages = [f.message for f in judge(state, B).findings if f.code in missing]
+    assert messages
+    assert all("NO POLICY IS ENFORCED" in message for message in messages)
 
 
 def test_a_hook_that_another_attach_type_holds_is_not_called_bare() -> None:

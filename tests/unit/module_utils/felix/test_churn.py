@@ -12,7 +12,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.churn i
 )
 
 
-def test_changes_are_counted_by_interface_with_those_who_made_them() -> None:
+def test_changes_are_counted_by_interface_and_process() -> None:
     count = Count()
     for interface, attached, by in [
         ("cali2", True, "unknown"), ("cali2", False, "tc"), ("cali2", True, "unknown"),
@@ -20,11 +20,18 @@ def test_changes_are_counted_by_interface_with_those_who_made_them() -> None:
     ]:  # fmt: skip
         count.add(interface, attached, by)
     assert count.over(12.0, overrun=True) == Churn(
-        12.0, 4, 20.0,
-        (Interface("cali1", 0, 1, ["gone"]), Interface("cali2", 2, 1, ["tc", "unknown"])),
-        True,
-    )  # fmt: skip
+        seconds=12.0,
+        changes=4,
+        per_minute=20.0,
+        interfaces=(
+            Interface("cali1", 0, 1, ["gone"]),
+            Interface("cali2", 2, 1, ["tc", "unknown"]),
+        ),
+        overrun=True,
+    )
 
 
 def test_calm() -> None:
-    assert Count().over(0.5, overrun=False) == Churn(0.5, 0, 0.0, (), False)
+    assert Count().over(0.5, overrun=False) == Churn(
+        seconds=0.5, changes=0, per_minute=0.0, interfaces=(), overrun=False
+    )

@@ -52,12 +52,24 @@ def at(second: int) -> str:
 
 @pytest.mark.parametrize("wrap", [cri, docker, "{}\n".format], ids=["cri", "docker", "plain"])
 @pytest.mark.parametrize("release", IDS)
-def test_what_a_felix_said(wrap: object, release: str) -> None:
+def test_a_log_of_felix(wrap: object, release: str) -> None:
     assert callable(wrap)
     lines = [starts(1), dirty(5, wep=IDS[release]), felix(6, "Host IP changed"),
              dirty(15, wep=IDS[release])]  # fmt: skip
     assert read("".join(map(wrap, lines))) == Log(
-        at(1), at(15), "v3.29.1", (Dirty("cali1", "default/web-0", 2, at(5), at(15), MISMATCH),)
+        at(1),
+        at(15),
+        "v3.29.1",
+        (
+            Dirty(
+                interface="cali1",
+                workload="default/web-0",
+                count=2,
+                first_at=at(5),
+                last_at=at(15),
+                message=MISMATCH,
+            ),
+        ),
     )
 
 
@@ -66,7 +78,7 @@ def test_only_the_felix_that_logged_last_counts() -> None:
     lines = [starts(1), dirty(2), starts(5, pid=777), dirty(6, "cali2", pid=777)]
     log = read("".join(map(cri, lines)))
     assert log.since == at(5)
-    assert [each.interface for each in log.dirty] == ["cali2"]
+    assert [d.interface for d in log.dirty] == ["cali2"]
 
 
 def test_without_a_start_up_line_the_version_is_not_known() -> None:
@@ -100,11 +112,14 @@ def test_a_line_that_the_runtime_cut_is_put_together() -> None:
 def test_an_interface_of_the_host_and_an_endpoint_without_workload() -> None:
     data = felix(5, 'Failed to apply policy to interface, will retry error=oops iface="eth0"')
     found = read(cri(data) + cri(dirty(6, wep="(*types.WorkloadEndpointID)(nil)"))).dirty
-    assert [(each.interface, each.workload) for each in found] == [("cali1", None), ("eth0", None)]
+    assert [(d.interface, d.workload) for d in found] == [
+        ("cali1", None),
+        ("eth0", None),
+    ]
     assert found[1].message == "Failed to apply policy to interface, will retry error=oops"
 
 
-def test_a_line_without_its_end_is_not_lost() -> None:
+def test_an_incomplete_line_is_not_lost() -> None:
     (found,) = read(cri(felix(5, MISMATCH))).dirty
     assert (found.interface, found.message) == ("?", MISMATCH)
 

@@ -13,8 +13,8 @@ from functools import partial
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
+    AuditMode,
     AuditOptions,
-    Mode,
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
@@ -93,7 +93,7 @@ def test_a_repair_does_not_list_all_links_for_each_endpoint(kernel: Kernel) -> N
             kernel.put(replace(state, interface=f"cali{n}", ifindex=n + 1))
         kernel.calls.clear()
         options = AuditOptions(
-            ("cali*",), policy=Policy(Behaviour.ADD_THEN_DELETE), mode=Mode.REPAIR, settle=0
+            ("cali*",), policy=Policy(Behaviour.ADD_THEN_DELETE), mode=AuditMode.REPAIR, settle=0
         )
         reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
         outcomes = audit(options, kernel, reader, lambda _seconds: None).outcomes

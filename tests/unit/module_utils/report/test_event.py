@@ -26,7 +26,17 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event 
 
 AT = "2026-11-23T22:00:00.123Z"
 FULL = Event(
-    "r", Status.DONE, "worker-2", "drain", "why", 2, 5, {"a": [1, None]}, {"title": "t"}, True, AT
+    run="r",
+    status=Status.DONE,
+    node="worker-2",
+    phase="drain",
+    message="why",
+    position=2,
+    total=5,
+    result={"a": [1, None]},
+    begin={"title": "t"},
+    check=True,
+    at=AT,
 )
 
 
@@ -35,7 +45,7 @@ def test_an_event_comes_back_from_its_line() -> None:
     assert "\n" not in line_of(FULL)
 
 
-def test_what_is_empty_is_not_written() -> None:
+def test_empty_values_are_not_written() -> None:
     line = line_of(Event("r", Status.FINISHED, at=AT))
     assert json.loads(line) == {"at": AT, "run": "r", "status": "finished"}
 
@@ -59,7 +69,7 @@ def test_odd_text_survives() -> None:
         '{"run": "r", "status": "done", "result": 1, "at": "2026-11-23T22:00:00.123Z"}',
     ],
 )
-def test_a_line_that_is_no_event_is_refused(line: str) -> None:
+def test_a_line_that_is_not_an_event_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         event_of(line)
 
@@ -70,7 +80,7 @@ def test_a_line_that_is_no_event_is_refused(line: str) -> None:
         (Event(" ", Status.BEGUN), "run is empty"),
         (Event("r", Status.DONE), "a node or a phase"),
         (Event("r", Status.FAILED), "a node or a phase"),
-        (Event("r", Status.UNREACHABLE, phase="drain"), "wants the node"),
+        (Event("r", Status.UNREACHABLE, phase="drain"), "needs the node"),
         (Event("r", Status.NOTE, "worker-1"), "a message or a result"),
     ],
 )
@@ -86,10 +96,10 @@ def test_nonsense_is_refused(event: Event, why: str) -> None:
         Event("r", Status.DONE, phase="preflight"),
         Event("r", Status.SKIPPED, "worker-1"),
         Event("r", Status.NOTE, result={"lost": 1}),
-        Event("r", Status.STOPPED, "worker-1", "drain"),
+        Event(run="r", status=Status.STOPPED, node="worker-1", phase="drain"),
     ],
 )
-def test_sense_is_not(event: Event) -> None:
+def test_a_valid_event_is_accepted(event: Event) -> None:
     event.refuse_nonsense()
 
 
@@ -131,7 +141,7 @@ def test_progress(event: dict[str, Any], seconds: float | None, line: str) -> No
     assert progress(Event("r", **event), seconds) == line
 
 
-def test_what_cannot_be_seen_is_shown() -> None:
+def test_invisible_characters_are_escaped() -> None:
     assert visible("a\tb\nü") == "a\tb\nü"
     assert (
         visible("\x00\x1b\x7f\x9b\u202e\u2066\udc80") == "\\x00\\x1b\\x7f\\x9b\\x202e\\x2066\\udc80"
