@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""classifier.py, the model of the kernel's rules, held against the running kernel.
+"""kernel_rules.py, the model of the kernel's rules, held against the running kernel.
 
 The same changes are made to a hook and to its model: after each, tc must list what the model holds,
 in its order, and what the kernel refuses the model must refuse with the same errno. Filters of
