@@ -78,7 +78,7 @@ def parity(*interfaces: str) -> Json:
 CHECKS = [
     {"name": name, "ok": True, "seen": seen, "wanted": wanted}
     for name, seen, wanted in (
-        ("readiness", "HTTP 200", "Felix says that it is ready"),
+        ("readiness", "HTTP 200", "Felix reports ready"),
         ("BPFEndpointManager", "ready", "ready"),
         ("log", "no line", "no endpoint was left dirty"),
         ("parity", "0 of 48 drifted", "0 drifted"),

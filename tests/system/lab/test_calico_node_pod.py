@@ -361,7 +361,7 @@ def test_a_deletion_that_is_refused_is_said_with_what_is_left(
     faulty.access.denied.add(("delete", "pods"))
     pod = rollout.pod()
     try:
-        with pytest.raises(DataplaneError, match=r"403 .*still runs and has our finalizer"):
+        with pytest.raises(DataplaneError, match=r"403 .*still runs and has the finalizer"):
             pod.replace(check=False)
     finally:
         faulty.access.denied.clear()

@@ -243,7 +243,7 @@ def test_there_are_never_two_felixes_on_a_node(api: str) -> None:
 def does_not_end(felix: int) -> tuple[str, ...]:
     return (
         "was deleted, but the kubelet has not reported within 3 s that its containers have ended",
-        "the node is Ready. No second calico-node is started beside it",
+        "the node is Ready. No second calico-node is started on the node",
         "Processes of that pod on the node: ",
         f"calico-node {felix}",
         "rerun: the run resumes here",

@@ -273,7 +273,7 @@ def test_node_after_node_by_limit_and_all_of_it_back(tmp_path: Path) -> None:
         assert code == 0, told
         assert rollout.versions() == {"worker-1": OLD, "worker-2": FIXED}
         assert rollout.strategy() == "OnDelete"
-        assert "stays at OnDelete: 1 of its pods are not of the newest revision" in told
+        assert "stays at OnDelete: 1 of its pods do not have the newest revision" in told
         assert rollout.states() == {"worker-2": "done"}
         assert not rollout.cordoned()
         assert not rollout.holder()
