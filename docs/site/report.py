@@ -113,7 +113,7 @@ def invented() -> list[Event]:
         journal.wait(120 if node == NODES[1] else 4)
         upgrade(journal, node, pods, drifted.get(node, ()))
     journal.wait(3)
-    journal.write(Status.FINISHED, message="all pods are of the newest revision")
+    journal.write(Status.FINISHED, message="all pods have the newest revision")
     return journal.events
 
 

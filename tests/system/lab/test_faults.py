@@ -114,7 +114,10 @@ def test_a_new_version_that_does_not_get_in_stops_the_run() -> None:
 def test_a_strategy_that_is_not_given_back_and_a_rollback_that_does_not_get_in() -> None:
     """The API refuses either; each is told, and the same again completes it."""
     with new_rollout("embedded", nodes=1, endpoints=1, version=OLD) as lab:
-        says = "did not get its update strategy back", "the DaemonSet may still be at OnDelete"
+        says = (
+            "The update strategy of the DaemonSet was not restored",
+            "the DaemonSet may still be at OnDelete",
+        )
         patches_are_refused(lab, lab.upgrade, *says, spare=2)
         assert (lab.strategy(), lab.versions()) == ("OnDelete", {"worker-1": FIXED})
         code, told = lab.upgrade()
