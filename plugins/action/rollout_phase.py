@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Goes from one phase of a node to the next; the documentation is the module's."""
+"""Ends one phase of a node and begins the next; the documentation is the module's."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class ActionModule(ControllerAction):
         return {"changed": False, "progress": lines, "phase": options["phase"], "began_at": now}
 
     def _events(self, options: Mapping[str, Any]) -> Iterator[Event]:
-        """The end of the last phase; then, while the Lease is held, the beginning of the next.
+        """The end of the last phase; then, if the Lease is still held, the beginning of the next.
 
         :raises DataplaneError: the Lease was lost.
         """
-        of_node = Event(
+        event = Event(
             run=options["run"],
             status=Status.DONE,
             node=options["node"],
@@ -75,7 +75,7 @@ class ActionModule(ControllerAction):
             result = plain(done["result"])
             would = str(result.pop("would", ""))
             message = would if self.check_mode else ""
-            yield replace(of_node, phase=done["phase"], message=message, result=result)
+            yield replace(event, phase=done["phase"], message=message, result=result)
         if not options["phase"]:
             return
         try:
@@ -83,11 +83,11 @@ class ActionModule(ControllerAction):
         except DataplaneError as error:
             error.facts["phase"] = options["phase"]
             raise
-        yield replace(of_node, status=Status.BEGUN, phase=options["phase"])
+        yield replace(event, status=Status.BEGUN, phase=options["phase"])
 
 
 def _recorded(directory: str | None, event: Event) -> str:
-    """Record the event, if there is a report; its line of progress."""
+    """Record the event if there is a report; returns its line of progress."""
     if not directory:
         return progress(event)
     recorded = record(Path(directory).absolute(), event)

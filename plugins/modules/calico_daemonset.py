@@ -10,9 +10,9 @@ module: calico_daemonset
 short_description: Stage a new template in calico-node's DaemonSet without replacing a pod
 version_added: 0.1.0
 description:
-  - With O(state=staged), switches the DaemonSet to OnDelete, notes its update strategy and the
-    revision from before in annotations, then applies O(patch). No pod is replaced by that.
-  - With O(state=restored), puts the noted update strategy back once every pod is of the newest
+  - With O(state=staged), saves the update strategy and the current revision of the DaemonSet in its
+    annotations, switches it to OnDelete, then applies O(patch). This replaces no pod.
+  - With O(state=restored), restores the saved update strategy once every pod has the newest
     revision. Until then the DaemonSet stays at OnDelete.
 options:
   namespace:
@@ -37,12 +37,12 @@ options:
   manifest:
     description:
       - With O(state=staged), Calico's manifest as a list of objects. They are not applied. They are
-        returned as RV(objects), the DaemonSet among them at OnDelete, for M(kubernetes.core.k8s).
+        returned as RV(objects), with the DaemonSet at OnDelete, for M(kubernetes.core.k8s).
     type: list
     elements: dict
     default: []
   former_revision:
-    description: With O(state=staged), the name of the ControllerRevision that a rollback goes back to.
+    description: With O(state=staged), the name of the ControllerRevision that a rollback restores.
     type: str
     default: ""
 extends_documentation_fragment:
@@ -76,23 +76,23 @@ EXAMPLES = r"""
     patch: "{{ rollout.target.patch }}"
     former_revision: "{{ rollout.former_revision }}"
 
-- name: After the last node, put its update strategy back
+- name: Restore its update strategy after the last node
   dataplane.calico_bpf.calico_daemonset:
     state: restored
 """
 
 RETURN = r"""
 on_delete:
-  description: Whether the DaemonSet is at OnDelete; on failure absent if that is not known.
+  description: Whether the DaemonSet is at OnDelete. Absent after a failure if that is unknown.
   returned: with O(state=staged)
   type: bool
 objects:
-  description: The objects of O(manifest), Lists resolved, the DaemonSet last and at OnDelete.
+  description: The objects of O(manifest), with Lists expanded, and the DaemonSet last and at OnDelete.
   returned: with O(state=staged)
   type: list
   elements: dict
 left:
-  description: How many pods are of an older revision. With any, the update strategy is not put back.
+  description: How many pods have an older revision. If there are any, the update strategy is not restored.
   returned: with O(state=restored)
   type: int
 """

@@ -10,9 +10,9 @@ module: node_cordon
 short_description: Cordon a node, and uncordon one that a rollout cordoned
 version_added: 0.1.0
 description:
-  - Marks a node unschedulable and notes on it which run did so, or marks it schedulable again.
-  - A node that is cordoned already gets no note. A node without the note is never uncordoned, so a
-    node that an administrator cordoned stays cordoned.
+  - Marks a node unschedulable and records in an annotation which run did so, or marks it schedulable again.
+  - A node that is already cordoned gets no annotation, and a node without the annotation is never
+    uncordoned. So a node that an administrator cordoned stays cordoned.
 options:
   node:
     description: The node.
@@ -29,7 +29,7 @@ options:
   verified_revision:
     description:
       - With O(state=uncordoned), the revision hash of the calico-node pod that was verified there. It
-        is noted on the node together with the time. If empty, nothing is noted.
+        is recorded on the node together with the time. If empty, nothing is recorded.
     type: str
     default: ""
 extends_documentation_fragment:
@@ -62,7 +62,7 @@ EXAMPLES = r"""
     state: cordoned
     run: anna@bastion 2026-11-23T22:00Z
 
-- name: Uncordon it, and note what was verified
+- name: Uncordon it, and record the verified revision
   dataplane.calico_bpf.node_cordon:
     node: worker-2
     state: uncordoned

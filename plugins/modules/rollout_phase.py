@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout_phase
-short_description: Go from one phase of a node to the next in a rollout
+short_description: End one phase of a node in a rollout and begin the next
 version_added: 0.1.0
 description:
   - Records the end of the last phase, renews the Lease of the rollout, and records the beginning of
-    the next phase. If another run holds the Lease by now, the task fails and the phase does not begin.
-  - A line of progress is shown for each.
+    the next phase. If another run now holds the Lease, the task fails and the phase does not begin.
+  - Shows a line of progress for each event.
 options:
   phase:
     description: The phase that begins. Without it, only O(finished) is recorded.
@@ -26,14 +26,14 @@ options:
         type: str
         required: true
       result:
-        description: What it returned. Its C(would) is shown in check mode, and recorded then only.
+        description: What it returned. Its C(would) is shown and recorded in check mode only.
         type: dict
         default: {}
   directory:
     description: Where the journal and the reports go. Without it, only progress is shown.
     type: path
   run:
-    description: The run's id, the same for all its events.
+    description: The id of the run; the same for all its events.
     type: str
     required: true
   node:
@@ -41,11 +41,11 @@ options:
     type: str
     required: true
   position:
-    description: Which node it is, counted from 1.
+    description: The number of the node in the run, counted from 1.
     type: int
     default: 0
   total:
-    description: Of how many nodes.
+    description: How many nodes the run has.
     type: int
     default: 0
 extends_documentation_fragment:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the actions that run on the controller share.
+"""The base class of the actions that run on the controller.
 
-They work where Ansible itself runs: no interpreter to find, nothing to copy, and what they wait for
-is shown while they wait.
+They run inside Ansible: no interpreter is searched, nothing is copied, and progress is shown while
+they wait.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .lease_option import renewing
 
 
 class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """An action whose ``act`` does the work; ``SPEC`` are the keywords of its argument spec."""
+    """An action whose ``act`` does the work; ``SPEC`` holds the keywords of its argument spec."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -33,7 +33,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The result of the task, with ``changed``.
 
-        :raises DataplaneError: the task fails with its text and its ``facts``.
+        :raises DataplaneError: the task fails with this message and these ``facts``.
         """
         raise NotImplementedError
 
@@ -49,9 +49,9 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
         return result
 
     def session(self, options: Mapping[str, Any]) -> Session:
-        """The API that the options name, under the Lease of the option ``lease`` if one is given.
+        """The API that the options name, with the Lease of the option ``lease`` if it is set.
 
-        In check mode none is renewed: nothing took it, and nothing is done under it.
+        In check mode the Lease is not renewed: it was not taken, and nothing is changed.
         """
         session = Session(connect(options, self.tell), self.tell)
         if self.check_mode or not options.get("lease"):
@@ -63,5 +63,5 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
         return bool(self._task.check_mode)
 
     def tell(self, text: str) -> None:
-        """Show a line of progress at once, under whichever callback is in use."""
+        """Show a line of progress at once, with any callback plugin."""
         Display().display(text, color="bright blue")

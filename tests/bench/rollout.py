@@ -55,14 +55,14 @@ ON_CONTROLLER = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What an upgrade took; of each node only in the play that goes through them."""
+    """The costs of an upgrade; per node only in the play that upgrades the nodes."""
 
     nodes: int
     #: Of the whole playbook, and of that play's nodes on average, in seconds.
     whole: float
     waited: float
     worked: float
-    #: CPU seconds of ansible-playbook and what it started, whatever else the machine does.
+    #: CPU seconds of ansible-playbook and its children; other load of the machine does not count.
     cpu: float
     #: How often a module ran, on average for a node.
     on_node: float
@@ -76,10 +76,10 @@ class Cost:
 
 
 def cost(nodes: int, cpu: float, lines: Iterable[Mapping[str, Any]]) -> Cost:
-    """From what the callback plugin wrote down."""
+    """Read from the records of the callback plugin."""
     lines = list(lines)
     plays = [line for line in lines if "play" in line]
-    # The play begins anew with each batch.
+    # The play starts again with each batch.
     start = next(line["at"] for line in plays if line["play"] == "Upgrade")
     end = next(line["at"] for line in plays if line["play"] == "Finish")
     ran = [line for line in lines if "action" in line and start <= line["at"] < end]
@@ -96,7 +96,7 @@ def cost(nodes: int, cpu: float, lines: Iterable[Mapping[str, Any]]) -> Cost:
 
 
 def measure(nodes: int) -> Cost:
-    """:raises RuntimeError: the upgrade did not end well, so its time says nothing."""
+    """:raises RuntimeError: the upgrade failed, so its time is meaningless."""
     with new_rollout("embedded", nodes=nodes, endpoints=2) as rollout:
         for node in rollout.cluster.nodes:
             rollout.cluster.seed_mismatch(node)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one upgrade of many nodes takes with parallel batches.
+"""What one upgrade of many nodes costs with parallel batches.
 
     python tests/bench/scale.py [NODES [FORKS]]
 
@@ -48,7 +48,7 @@ class Memory(threading.Thread):
 
 
 def _workers(run: int) -> list[int]:
-    """Its children with the same command line: forks that have not started anything else."""
+    """Its children with the same command line: forks that have not run exec."""
     children = _read(run, f"task/{run}/children").split()
     return [int(pid) for pid in children if _read(int(pid), "cmdline") == _read(run, "cmdline")]
 

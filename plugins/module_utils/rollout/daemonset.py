@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The DaemonSet during a rollout: at OnDelete with the new template, then with its own strategy."""
+"""The DaemonSet during a rollout: OnDelete with the new template, then its own strategy again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..errors import DataplaneError, Refusal
 from ..kube.annotations import FORMER_REVISION, UPDATE_STRATEGY
 from ..kube.api import Object
 from ..kube.session import Session
-from .cluster import noted_strategy
+from .cluster import saved_strategy
 
-#: Seconds that the controller has to observe the DaemonSet's last change.
+#: Seconds within which the controller has to observe the DaemonSet's last change.
 _OBSERVED_WITHIN = 60.0
 _POLL = 0.5
 
@@ -34,13 +34,13 @@ class RolloutDaemonSet:
         return f"DaemonSet {self.namespace}/{self.name}"
 
     def stage(self, patch: Mapping[str, Any], former_revision: str) -> Object:
-        """Switch to OnDelete, then patch: no pod is replaced by either.
+        """Switch to OnDelete, then patch: neither replaces a pod.
 
-        The strategy from before and ``former_revision`` are noted once, so that a second run does
-        not take OnDelete for the user's.
+        The former strategy and ``former_revision`` are saved in annotations once, so that a second
+        run does not save OnDelete as the user's strategy.
 
         :raises Refusal: there is no such DaemonSet.
-        :raises DataplaneError: the patch failed; its ``on_delete`` says whether the switch is made.
+        :raises DataplaneError: the patch failed; with ``on_delete`` in its facts after the switch.
         """
         before = self._read()
         switch = UPDATE_STRATEGY not in _annotations(before)
@@ -55,49 +55,50 @@ class RolloutDaemonSet:
         return {"changed": switch or (bool(patch) and patched), "on_delete": True}
 
     def restore(self) -> Object:
-        """Put the former update strategy back, once no pod is of an older revision.
+        """Restore the former update strategy once no pod has an older revision.
 
         Any other strategy than OnDelete would replace such pods at once.
 
-        :raises Refusal: there is no such DaemonSet, or its annotation was changed by someone else.
-        :raises DataplaneError: its controller does not observe its last change.
+        :raises Refusal: there is no such DaemonSet, or its annotation does not hold a strategy.
+        :raises DataplaneError: its controller does not observe its last change in time.
         """
         daemonset = self._observed()
         status = daemonset.get("status") or {}
         left = status.get("desiredNumberScheduled", 0) - status.get("updatedNumberScheduled", 0)
-        noted = _annotations(daemonset).get(UPDATE_STRATEGY)
-        restores = left <= 0 and noted is not None
+        saved = _annotations(daemonset).get(UPDATE_STRATEGY)
+        restores = left <= 0 and saved is not None
         if restores:
-            strategy = noted_strategy(str(self), str(noted))
-            notes = {"annotations": {UPDATE_STRATEGY: None}}
-            self._patch({"metadata": notes, "spec": {"updateStrategy": strategy}}, "merge")
+            strategy = saved_strategy(str(self), str(saved))
+            metadata = {"annotations": {UPDATE_STRATEGY: None}}
+            self._patch({"metadata": metadata, "spec": {"updateStrategy": strategy}}, "merge")
         elif left > 0:
             self.session.log(
-                f"{self} stays at OnDelete: {left} of its pods are not of the newest revision, and "
-                "any other strategy would replace them at once. Upgrade the other nodes too; the "
-                "strategy is put back after the last"
+                f"{self} stays at OnDelete: {left} of its pods do not have the newest revision, "
+                "and any other strategy would replace them at once. Upgrade the other nodes too: "
+                "the run that upgrades the last one restores the strategy"
             )
         return {"changed": restores, "left": max(0, left)}
 
     def _switch(self, before: Object, former_revision: str) -> None:
-        notes = {
+        annotations = {
             UPDATE_STRATEGY: json.dumps((before["spec"]).get("updateStrategy") or {}),
             FORMER_REVISION: former_revision,
         }
         strategy = {"type": "OnDelete", "rollingUpdate": None}
         self._patch(
-            {"metadata": {"annotations": notes}, "spec": {"updateStrategy": strategy}}, "merge"
+            {"metadata": {"annotations": annotations}, "spec": {"updateStrategy": strategy}},
+            "merge",
         )
 
     def _observed(self) -> Object:
-        """As its controller has counted it; the counts may be a moment behind."""
+        """The DaemonSet, once the counts in its status include its last change."""
         clock = self.session.clock
         until = clock.now() + _OBSERVED_WITHIN
         while True:
-            found = self._read()
-            observed = (found.get("status") or {}).get("observedGeneration", 0)
-            if observed >= found["metadata"].get("generation", 0):
-                return found
+            daemonset = self._read()
+            observed = (daemonset.get("status") or {}).get("observedGeneration", 0)
+            if observed >= daemonset["metadata"].get("generation", 0):
+                return daemonset
             if clock.now() >= until:
                 raise DataplaneError(
                     f"{self}: its controller has not observed its last change within "
@@ -106,10 +107,10 @@ class RolloutDaemonSet:
             clock.sleep(_POLL)
 
     def _read(self) -> Object:
-        found = self.session.kube.find(self._path)
-        if found is None:
+        daemonset = self.session.kube.find(self._path)
+        if daemonset is None:
             raise Refusal(f"there is no {self}; nothing was changed")
-        return found
+        return daemonset
 
     def _patch(self, body: Mapping[str, Any], kind: str) -> Object:
         return self.session.kube.patch(self._path, body, kind, dry_run=self.check)

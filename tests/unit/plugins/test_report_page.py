@@ -200,7 +200,7 @@ def test_the_verdict_comes_first_then_what_to_do() -> None:
         (large, "Completed: 30 of 30 nodes done"),
         (running, "Not ended: running, or cut off, after 22:00:02: 0 of 2 nodes done"),
         (trial, "Completed: 1 of 1 nodes done"),
-        (bare, "Interrupted: no node was named"),
+        (bare, "Interrupted: no node recorded"),
     ],
 )
 def test_headlines(make: Callable[[], Rollout], line: str) -> None:

@@ -290,7 +290,7 @@ def test_a_run_goes_on_where_it_stopped() -> None:
 
 def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
     seen = upgraded()
-    held = pod("b", terminating=True, held=True)
+    held = pod("b", terminating=True, has_finalizer=True)
     judged = judge(SPEC, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
     assert states(judged)["b"] is State.INTERRUPTED
 
@@ -299,7 +299,7 @@ def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
     """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
     seen = upgraded("a")
     assert states(judge(SPEC, seen))["a"] is State.DONE
-    held = pod("a", terminating=True, held=True)
+    held = pod("a", terminating=True, has_finalizer=True)
     seen = replace(seen, pods=(held, *seen.pods))
     assert states(judge(SPEC, seen))["a"] is State.INTERRUPTED
 
