@@ -22,7 +22,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_ac
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
     LEASE_OPTION,
     lease_of,
-    while_run_lasts,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
 
@@ -49,7 +48,7 @@ class ActionModule(ControllerAction):
         operation = lease.renew if options["must_hold"] else lease.take
         held = operation(self.check_mode)
         if options["keep_for"] and not self.check_mode:
-            kept = lease.hold(options["keep_for"], while_run_lasts())
+            kept = lease.hold(options["keep_for"])
             held = replace(held, record=kept.record)
         return _result(held)
 

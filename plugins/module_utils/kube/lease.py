@@ -10,14 +10,14 @@ clocks that differ do no harm. The price: the Lease of a dead run is watched for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
 from .api import Object
-from .session import Session, not_held
+from .session import Session
 
 _API_VERSION = "coordination.k8s.io/v1"
 #: A Lease is renewed after this part of its duration, so that two renewals may be missed.
@@ -147,12 +147,11 @@ class Lease:
         if due:
             self.renew()
 
-    def hold(self, seconds: float, last: Callable[[], object] = not_held) -> Held:
-        """Keep it for so long, or until ``last`` raises; it is fresh then."""
+    def hold(self, seconds: float) -> Held:
+        """Keep it for so long; it is fresh then."""
         progress = self._session.progress()
         until = self._clock.now() + seconds
         while (left := until - self._clock.now()) > 0:
-            last()
             self.keep()
             progress.show(f"{self} is kept for {seconds:.0f} s")
             self._clock.sleep(min(1.0, left))
