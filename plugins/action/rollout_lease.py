@@ -22,7 +22,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_ac
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
     LEASE_OPTION,
     lease_of,
-    while_run_lasts,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
 
@@ -46,11 +45,10 @@ class ActionModule(ControllerAction):
         lease = lease_of(Session(connect(options, self.tell), self.tell), options)
         if options["state"] == "released":
             return _result(lease.release(self.check_mode))
-        if self.check_mode:
-            return _result(lease.look(options["must_hold"]))
-        held = lease.renew() if options["must_hold"] else lease.take()
-        if options["keep_for"]:
-            kept = lease.hold(options["keep_for"], while_run_lasts())
+        operation = lease.renew if options["must_hold"] else lease.take
+        held = operation(self.check_mode)
+        if options["keep_for"] and not self.check_mode:
+            kept = lease.hold(options["keep_for"])
             held = replace(held, record=kept.record)
         return _result(held)
 

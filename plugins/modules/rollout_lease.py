@@ -13,8 +13,9 @@ short_description: Hold the Lease that lets one rollout at a time work on a clus
 version_added: 0.1.0
 description:
   - Takes, renews or gives up a Kubernetes Lease. It runs on the controller and shows what it waits for.
-  - A Lease of another's counts as alive when it is renewed while we look, which fails the task; it is
-    taken over when it stays as it is for its whole duration, or is twice as old by our own clock.
+  - The Lease of another run is watched. The task fails as soon as it is renewed, and takes it over
+    when it was not renewed for its whole duration, measured on the own monotonic clock. The times in
+    the Lease are not judged, so clocks may differ. A released Lease is taken at once.
   - Nothing renews it between tasks. Give O(lease.duration) longer than the longest task that does not
     renew it, or let the actions that wait renew it by their option C(lease).
 options:
@@ -40,7 +41,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: It looks once, and refuses a Lease of another's that is not yet expired.
+    details: It watches the Lease of another run for as long, and writes nothing.
   diff_mode:
     support: none
   idempotent:
@@ -98,7 +99,7 @@ renewed_at:
   type: str
   sample: "2026-11-23T22:10:04+00:00"
 expires_at:
-  description: Until when that is good.
+  description: Until when that is good, by the holder's clock.
   returned: success
   type: str
   sample: "2026-11-23T22:11:04+00:00"

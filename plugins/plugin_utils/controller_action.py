@@ -20,7 +20,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 
-from .lease_option import renewing
+from .end_with_run import end_with_run
+from .lease_option import lease_of
 
 
 class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -40,6 +41,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
+        end_with_run()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(**self.SPEC)
         try:
@@ -56,7 +58,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
         session = Session(connect(options, self.tell), self.tell)
         if self.check_mode or not options.get("lease"):
             return session
-        return replace(session, renew_lease=renewing(session, options))
+        return replace(session, renew_lease=lease_of(session, options).keep)
 
     @property
     def check_mode(self) -> bool:

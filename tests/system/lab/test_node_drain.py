@@ -245,7 +245,7 @@ def test_the_lease_is_kept_while_waiting(node: Node) -> None:
     lease = Lease(Session(node.kube), LeaseOptions(node.space, "run", "anna", 3))
     first = lease.take().record.renewed
     failure(node.drain(timeout=2.5, keep=lease.keep))
-    last = lease.look(expected=True).previous.renewed
+    last = lease.renew(check=True).previous.renewed
     assert first is not None
     assert last is not None
     assert (last - first).total_seconds() > 1
