@@ -12,10 +12,13 @@ options:
     description:
       - The Calico release that works on the endpoint, such as V(v3.29.5). The outlook is judged by
         how that release re-attaches its programs. A release that is not known is refused.
+      - In 3.28.0 and 3.28.1 Felix adds a filter, then deletes the old ones, and never compares the
+        hooks (C(add_without_compare)); later releases do, so a mismatch counts as drift there too.
       - From 3.28.2 to 3.28.4, 3.29.0 to 3.29.4 and in 3.30.0 Felix adds a filter, then deletes the
-        old ones (C(add_then_delete)). In 3.28.5, 3.29.5 to 3.29.7 and 3.30.1 to 3.30.7 it replaces
-        the filter in place and requires the hooks to agree (C(replace_and_compare)). From 3.31.0 on
-        it replaces the filter and compares nothing (C(replace)).
+        old ones, and requires the hooks to agree (C(add_then_delete)). In 3.28.5, 3.29.5 to 3.29.7
+        and 3.30.1 to 3.30.7 it replaces the filter in place and requires the hooks to agree
+        (C(replace_and_compare)). From 3.31.0 on it replaces the filter and compares nothing
+        (C(replace)).
       - V(auto), and a release before these, judge for the strictest, C(add_then_delete), and carry
         out no plan that is a step back for another behaviour. An endpoint in parity is in parity
         for all of them. They differ only where one hook has no program; there, set the release.

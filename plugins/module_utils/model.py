@@ -48,6 +48,9 @@ class Qdisc(str, Enum):
 class Behaviour(str, Enum):
     """How a Calico release re-attaches a filter; outlook.py has each algorithm."""
 
+    #: Adds a filter at a priority that the kernel picks, then deletes the old ones, and compares
+    #: nothing (its check never matches): 3.28.0, 3.28.1.
+    ADD_WITHOUT_COMPARE = "add_without_compare"
     #: Adds a filter, then deletes the old ones: 3.28.2-3.28.4, 3.29.0-3.29.4, 3.30.0.
     ADD_THEN_DELETE = "add_then_delete"
     #: Replaces in place and requires the hooks to agree: 3.28.5, 3.29.5-3.29.7, 3.30.1-3.30.7.
@@ -57,11 +60,28 @@ class Behaviour(str, Enum):
 
 
 class Outlook(str, Enum):
-    """The effect of Felix's next passes on an endpoint that no other program changes."""
+    """The effect of Felix's next passes on an endpoint that no other program changes.
+
+    In the order of their severity.
+    """
 
     OK = "ok"
     HEALS = "heals"
+    #: Passes fail and succeed in turn, without end.
+    ALTERNATES = "alternates"
     STUCK = "stuck"
+
+    @property
+    def severity(self) -> int:
+        return _SEVERITY[self]
+
+    @property
+    def lasts(self) -> bool:
+        """Felix never stops failing by itself."""
+        return self in (Outlook.ALTERNATES, Outlook.STUCK)
+
+
+_SEVERITY = {outlook: n for n, outlook in enumerate(Outlook)}
 
 
 class Verdict(str, Enum):
@@ -276,7 +296,7 @@ class Judgement:
     findings: tuple[Finding, ...]
     plan: Plan
     outlook: Outlook
-    #: The line that Felix would log; None unless the outlook is ``stuck``.
+    #: The line that Felix would log; None unless the outlook is ``alternates`` or ``stuck``.
     felix_message: str | None = None
 
     @property

@@ -213,10 +213,10 @@ outlook_by_behaviour:
   description: The outlook for each way in which Felix re-attaches; see O(calico_version).
   returned: with O(state=consistent)
   type: dict
-  sample: {add_then_delete: ok, replace_and_compare: ok, replace: ok}
+  sample: {add_without_compare: ok, add_then_delete: ok, replace_and_compare: ok, replace: ok}
 felix_message:
   description: The line that Felix would log, without its C(wepID).
-  returned: when the outlook is V(stuck)
+  returned: when the outlook is V(alternates) or V(stuck)
   type: str
 findings:
   description: What was found, before any repair.

@@ -112,7 +112,7 @@ severity:
   sample: refuse
 from_behaviour:
   description:
-    - How the running release re-attaches, V(add_then_delete), V(replace_and_compare) or V(replace);
+    - How the running release re-attaches, V(add_without_compare), V(add_then_delete), V(replace_and_compare) or V(replace);
       null for an unknown release and for those before 3.27.5 and 3.28.2.
   returned: always
   type: str

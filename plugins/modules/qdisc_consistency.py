@@ -128,14 +128,14 @@ endpoints:
     outlook:
       description: >-
         What Felix's next passes will make of the endpoint in its present state: V(ok), V(heals) (by itself,
-        after an error) or V(stuck) (never).
+        after an error), V(alternates) (passes fail and succeed in turn, without end) or V(stuck) (every pass fails).
       type: str
     outlook_by_behaviour:
       description: The outlook for each way in which Felix re-attaches; see O(calico_version).
       type: dict
     felix_message:
       description: The line that Felix would log, without its C(wepID).
-      returned: when the outlook is V(stuck)
+      returned: when the outlook is V(alternates) or V(stuck)
       type: str
     qdisc:
       description: V(clsact), V(ingress) or V(none).
@@ -260,10 +260,11 @@ endpoints:
       qdisc: clsact
       verdict: drifted
       outlook: stuck
-      outlook_by_behaviour: {add_then_delete: stuck, replace_and_compare: stuck, replace: ok}
+      outlook_by_behaviour:
+        {add_without_compare: ok, add_then_delete: stuck, replace_and_compare: stuck, replace: ok}
       felix_message: >-
         Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
-        ({true 49152 2}) does not equal egress qdisc info ({true 49152 1}) name="cali0123456789a"
+        ({true 49152 1}) does not equal egress qdisc info ({true 49152 2}) name="cali0123456789a"
       findings:
         - code: handle_mismatch
           hook: null

@@ -212,7 +212,8 @@ def play(lab: Lab, promises: Promises) -> None:
     show([(name, story) for name, (story, _kind) in ENDPOINTS.items()])
     print("Below, 49152:1 is a filter at priority 49152, handle 1; in brackets: not Calico's.")
     print(
-        "Outlook: what Felix's next passes make of it, ok, heals (after an error), stuck (never)."
+        "Outlook: what Felix's next passes make of it, ok, heals (after an error), alternates (it "
+        "fails again and again), stuck (every pass fails)."
     )
     with endpoints(lab) as made:
         heading(1, f"Audit: ansible node -m {MODULE}")

@@ -28,6 +28,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 PASSES = 8
 ENDPOINTS = {
+    Behaviour.ADD_WITHOUT_COMPARE: "calia",
     Behaviour.ADD_THEN_DELETE: "calib",
     Behaviour.REPLACE_AND_COMPARE: "calic",
     Behaviour.REPLACE: "calid",

@@ -97,9 +97,9 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
         code="parity_persists",
         weight="warn",
         text=(
-            "Releases from 3.27 to 3.30 require both hooks of an endpoint to have the same "
-            "priority and handle; with a mismatch the endpoint stays dirty, and calico-node is not "
-            "ready."
+            "Releases from 3.27 to 3.30 (except 3.28.0 and 3.28.1) require both hooks of an "
+            "endpoint to have the same priority and handle; with a mismatch the endpoint stays "
+            "dirty, and calico-node is not ready."
         ),
         advice=(
             "Audit and repair with qdisc_consistency before and after each node; 3.31 and later no "
@@ -107,7 +107,22 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
         ),
         fixed_in=("3.31.0",),
         refs=("#10143", "#10376", "#10477"),
-        target="3.27.0-3.30.9999",
+        target="3.27.0-3.27.9999 3.28.2-3.30.9999",
+    ),
+    AdvisoryRow(
+        code="parity_unnoticed",
+        weight="warn",
+        text=(
+            "3.28.0 and 3.28.1 never compare the two hooks of an endpoint: the hooks can differ "
+            "without an error. The target compares them, so such an endpoint becomes dirty there."
+        ),
+        advice=(
+            "Repair with qdisc_consistency before calico-node is replaced (the upgrade does so in "
+            "its phase qdisc_parity). A ready calico-node does not show that the hooks agree."
+        ),
+        refs=("#10143",),
+        origin="3.28.0-3.28.1",
+        target="3.28.2-3.30.9999",
     ),
     AdvisoryRow(
         code="parity_created",

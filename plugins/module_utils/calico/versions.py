@@ -106,7 +106,9 @@ KNOWN = "v3.24.0 to v3.32"
 _KNOWN = releases("3.24.0-3.32.9999")
 #: felix/bpf/tc/attach.go passes a priority and adds before it deletes.
 #: felix/dataplane/linux/bpf_ep_mgr.go compares the hooks, also in 3.27 (message with "qdist").
+#: In 3.28.0 and 3.28.1 that check asserts a pointer but gets a value, so it never matches.
 _BEHAVIOURS = {
+    Behaviour.ADD_WITHOUT_COMPARE: releases("3.28.0-3.28.1"),
     Behaviour.ADD_THEN_DELETE: releases("3.27.5 3.28.2-3.28.4 3.29.0-3.29.4 3.30.0"),
     Behaviour.REPLACE_AND_COMPARE: releases("3.28.5-3.28.9999 3.29.5-3.29.9999 3.30.1-3.30.9999"),
     Behaviour.REPLACE: releases("3.31.0-3.32.9999"),
@@ -120,7 +122,7 @@ _TCX_KERNEL = (6, 6)
 
 
 def behaviour(release: Release | None) -> Behaviour | None:
-    """How it re-attaches; None for an unknown release, and before 3.27.5 and 3.28.2."""
+    """How it re-attaches; None for an unknown release, and before 3.27.5."""
     if release is None:
         return None
     return next((which for which, members in _BEHAVIOURS.items() if release in members), None)

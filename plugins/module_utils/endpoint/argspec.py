@@ -60,7 +60,7 @@ def policy(params: Mapping[str, Any]) -> Policy:
     known = behaviour(release)
     if known is not None:
         return Policy(known, wanted)
-    others = (Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+    others = tuple(b for b in Behaviour if b is not Behaviour.ADD_THEN_DELETE)
     return Policy(Behaviour.ADD_THEN_DELETE, wanted, also_safe_for=others)
 
 

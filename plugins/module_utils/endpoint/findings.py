@@ -151,9 +151,10 @@ def _missing(
     passes = {
         Outlook.OK: "Felix's next pass attaches one",
         Outlook.HEALS: "Felix attaches one after an error or two",
+        Outlook.ALTERNATES: f"Felix ({policy.behaviour.value}) fails again and again in this state",
         Outlook.STUCK: f"Felix ({policy.behaviour.value}) fails at every pass in this state",
     }[now]
-    if now is Outlook.STUCK and policy.also_safe_for:
+    if now.lasts and policy.also_safe_for:
         passes += (
             " (set calico_version: the plan then moves the other hook so that Felix heals both)"
         )
@@ -253,9 +254,18 @@ def _slot_findings(endpoint: Endpoint, behaviour: Behaviour, now: Outlook) -> It
             Severity.NOTICE,
         )
         return
+    if behaviour is Behaviour.ADD_WITHOUT_COMPARE:
+        yield Finding(
+            code,
+            None,
+            f"ingress is at {i}, egress at {e}; Felix 3.28.0 and 3.28.1 do not compare them, but "
+            "3.28.2 to 3.30.7 fail every 10 s, UNTIL REPAIRED",
+        )
+        return
     ahead = {
         Outlook.OK: "Felix's next pass moves them to the same place",
         Outlook.HEALS: "Felix fails once and then heals it",
+        Outlook.ALTERNATES: "Felix fails and succeeds in turn, UNTIL REPAIRED",
         Outlook.STUCK: "Felix fails every 10 s, UNTIL REPAIRED",
     }[now]
     yield Finding(code, None, f"ingress is at {i}, egress at {e}: {ahead}")

@@ -40,7 +40,6 @@ from .outlook import predict
 
 #: tcm_info holds a priority in 16 bits.
 _MOST_PRIORITY = 0xFFFF
-_WORSE = {Outlook.OK: 0, Outlook.HEALS: 1, Outlook.STUCK: 2}
 
 
 def apply_step(endpoint: Endpoint, step: Step) -> Endpoint:
@@ -125,7 +124,7 @@ def _is_safe(before: Endpoint, after: Endpoint, policy: Policy) -> bool:
     """
     for behaviour in policy.also_safe_for:
         end, _message = predict(after, behaviour)
-        if end is not Outlook.OK and _WORSE[end] > _WORSE[predict(before, behaviour)[0]]:
+        if end.severity > predict(before, behaviour)[0].severity:
             return False
     return True
 

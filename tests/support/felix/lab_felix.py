@@ -40,10 +40,13 @@ def _apply_policy(felix: passes.Felix, interface: str) -> str | None:
 def witnessed(lines: list[str | None]) -> tuple[Outlook, str | None]:
     """What a series of passes comes to, and, where it never heals, the first line logged.
 
-    ok: every pass went well. stuck: from some pass on, none did. heals: the rest.
+    ok: every pass went well. stuck: from some pass on, none did. heals: from some pass on, all did.
+    alternates: the rest.
     """
     if not any(lines):
         return Outlook.OK, None
-    if all(lines[len(lines) // 2 :]):
-        return Outlook.STUCK, next(line for line in lines if line)
-    return Outlook.HEALS, None
+    later = lines[len(lines) // 2 :]
+    if not any(later):
+        return Outlook.HEALS, None
+    outlook = Outlook.STUCK if all(later) else Outlook.ALTERNATES
+    return outlook, next(line for line in lines if line)

@@ -91,11 +91,14 @@ class Felix:
                 slots[hook] = self._attach_program(interface, hook)
             except FelixError as error:
                 errors[hook] = error
-        for hook in HOOKS:
+        # Felix means the policy's direction: its "ingress" is the egress hook of the host's veth,
+        # and that one's error is logged if both fail. So said all 254 lines of the real 3.29.1 and
+        # 3.29.7; this transcription had it the wrong way round.
+        for hook in reversed(HOOKS):
             if hook in errors:
                 raise errors[hook]
         if self.behaviour.compares_hooks and slots["ingress"] != slots["egress"]:
-            ingress, egress = (f"{{true {slots[h][0]} {slots[h][1]}}}" for h in HOOKS)
+            egress, ingress = (f"{{true {slots[h][0]} {slots[h][1]}}}" for h in HOOKS)
             raise FelixError(
                 f"ingress qdisc info ({ingress}) does not equal egress qdisc info ({egress})"
             )
@@ -126,10 +129,10 @@ class Felix:
         )
         priority, handle = (
             (0, 0)
-            if self.behaviour is Behaviour.ADD_AT_FREE_PRIORITY
+            if self.behaviour is Behaviour.ADD_WITHOUT_COMPARE
             else _find_filter_priority(listed)
         )
-        adds = self.behaviour in (Behaviour.ADD_AT_FREE_PRIORITY, Behaviour.ADD_THEN_DELETE)
+        adds = self.behaviour in (Behaviour.ADD_WITHOUT_COMPARE, Behaviour.ADD_THEN_DELETE)
         replaces = not adds and priority != 0
         with ExitStack() as stack:
             fd = self._loaded(stack)
@@ -172,7 +175,7 @@ class Felix:
                 ""
                 if self.behaviour
                 in (
-                    Behaviour.ADD_AT_FREE_PRIORITY,
+                    Behaviour.ADD_WITHOUT_COMPARE,
                     Behaviour.ADD_THEN_DELETE,
                     Behaviour.REPLACE_AND_COMPARE,
                 )

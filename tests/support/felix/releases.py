@@ -16,8 +16,9 @@ from typing import NamedTuple
 class Behaviour(str, Enum):
     """How a release re-attaches (felix/bpf/tc/attach.go, felix/bpf/libbpf/libbpf_api.h)."""
 
-    #: Adds, the kernel choosing priority and handle; then deletes the old.
-    ADD_AT_FREE_PRIORITY = "add_at_free_priority"
+    #: Adds, the kernel choosing priority and handle; then deletes the old. Its comparison of the
+    #: hooks asserts a pointer and gets a value: 3.28.0 and 3.28.1 never compare.
+    ADD_WITHOUT_COMPARE = "add_without_compare"
     #: Adds at the old priority, the kernel choosing the handle; then deletes the old.
     ADD_THEN_DELETE = "add_then_delete"
     #: Replaces in place; still demands that the hooks agree.
@@ -30,17 +31,13 @@ class Behaviour(str, Enum):
     @property
     def compares_hooks(self) -> bool:
         """felix/dataplane/linux/bpf_ep_mgr.go, doApplyPolicy."""
-        return self in (
-            Behaviour.ADD_AT_FREE_PRIORITY,
-            Behaviour.ADD_THEN_DELETE,
-            Behaviour.REPLACE_AND_COMPARE,
-        )
+        return self in (Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE)
 
 
 #: The first patch release of each behaviour.
 _BEHAVIOURS = {
     (3, 28): (
-        (0, Behaviour.ADD_AT_FREE_PRIORITY),
+        (0, Behaviour.ADD_WITHOUT_COMPARE),
         (2, Behaviour.ADD_THEN_DELETE),
         (5, Behaviour.REPLACE_AND_COMPARE),
     ),

@@ -182,7 +182,7 @@ class LabCluster:
         """
         behaviour = Release.of(self.version()).behaviour("TC")
         adds = (
-            behaviour if behaviour is Behaviour.ADD_AT_FREE_PRIORITY else Behaviour.ADD_THEN_DELETE
+            behaviour if behaviour is Behaviour.ADD_WITHOUT_COMPARE else Behaviour.ADD_THEN_DELETE
         )  # those that came later keep what they find
         chosen = self.nodes[node].agents()[:count]
         if len(chosen) < count:

@@ -38,7 +38,12 @@ from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 HOOKS = ("ingress", "egress")
 #: As argspec.policy makes it of calico_version=auto.
 AUTO = Policy(
-    Behaviour.ADD_THEN_DELETE, also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+    Behaviour.ADD_THEN_DELETE,
+    also_safe_for=(
+        Behaviour.ADD_WITHOUT_COMPARE,
+        Behaviour.REPLACE_AND_COMPARE,
+        Behaviour.REPLACE,
+    ),
 )
 
 

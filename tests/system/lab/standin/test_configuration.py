@@ -22,7 +22,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.lab.standin_node imp
 @pytest.mark.parametrize(
     ("behaviour", "versions"),
     [
-        (Behaviour.ADD_AT_FREE_PRIORITY, "v3.28.0 3.28.1"),
+        (Behaviour.ADD_WITHOUT_COMPARE, "v3.28.0 3.28.1"),
         (Behaviour.ADD_THEN_DELETE, "v3.28.2 v3.28.4 v3.29.0 v3.29.4 v3.30.0"),
         (Behaviour.REPLACE_AND_COMPARE, "v3.28.5 v3.29.5 v3.30.1 v3.30.7"),
         (Behaviour.REPLACE, "v3.31.0 v3.32.1"),

@@ -122,6 +122,7 @@ def test_an_unknown_origin_is_a_warning() -> None:
     [
         ("v3.26.4", False, False),
         ("v3.27.0", True, True),
+        ("v3.28.0", True, False),
         ("v3.28.4", True, True),
         ("v3.28.5", False, True),
         ("v3.29.4", True, True),
@@ -134,6 +135,22 @@ def test_an_unknown_origin_is_a_warning() -> None:
 def test_advisories_about_parity(target: str, created: bool, persists: bool) -> None:
     found = codes(path("v3.28.1", target), AdvisorySeverity.WARN)
     assert ("parity_created" in found, "parity_persists" in found) == (created, persists)
+
+
+@pytest.mark.parametrize(
+    ("origin", "target", "warned"),
+    [
+        ("v3.28.0", "v3.28.5", True),
+        ("v3.28.1", "v3.30.7", True),
+        ("v3.28.1", "v3.31.0", False),
+        ("v3.28.2", "v3.29.7", False),
+    ],
+)
+def test_hooks_that_the_running_release_never_compared(
+    origin: str, target: str, warned: bool
+) -> None:
+    found = codes(path(origin, target), AdvisorySeverity.WARN)
+    assert ("parity_unnoticed" in found) is warned
 
 
 def test_an_unknown_value_never_refuses() -> None:

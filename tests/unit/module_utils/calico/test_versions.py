@@ -73,7 +73,8 @@ def test_spans_hold_both_their_ends() -> None:
 @pytest.mark.parametrize(
     ("expected", "tags"),
     [
-        (None, "3.24.0 3.26.5 3.27.0 3.27.4 3.28.0 3.28.1"),
+        (None, "3.24.0 3.26.5 3.27.0 3.27.4"),
+        (Behaviour.ADD_WITHOUT_COMPARE, "3.28.0 3.28.1"),
         (Behaviour.ADD_THEN_DELETE, "3.27.5 3.28.2 3.28.3 3.28.4 3.29.0 3.29.1 3.29.4 3.30.0"),
         (Behaviour.REPLACE_AND_COMPARE, "3.28.5 3.29.5 3.29.6 3.29.7 3.30.1 3.30.4 3.30.7"),
         (Behaviour.REPLACE, "3.31.0 3.31.7 3.32.0 3.32.1"),

@@ -34,7 +34,11 @@ PROGRAM = {name: option.get("default") for name, option in argspec.PROGRAM.items
             Policy(
                 Behaviour.ADD_THEN_DELETE,
                 None,
-                also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE),
+                also_safe_for=(
+                    Behaviour.ADD_WITHOUT_COMPARE,
+                    Behaviour.REPLACE_AND_COMPARE,
+                    Behaviour.REPLACE,
+                ),
             ),
         ),
         (
@@ -43,9 +47,14 @@ PROGRAM = {name: option.get("default") for name, option in argspec.PROGRAM.items
             Policy(
                 Behaviour.ADD_THEN_DELETE,
                 AttachType.TCX,
-                also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE),
+                also_safe_for=(
+                    Behaviour.ADD_WITHOUT_COMPARE,
+                    Behaviour.REPLACE_AND_COMPARE,
+                    Behaviour.REPLACE,
+                ),
             ),
         ),
+        ("v3.28.1", "auto", Policy(Behaviour.ADD_WITHOUT_COMPARE)),
         ("v3.29.1", "auto", Policy(Behaviour.ADD_THEN_DELETE)),
         ("3.29.5", "tc", Policy(Behaviour.REPLACE_AND_COMPARE, AttachType.TC)),
         ("v3.31.0", "auto", Policy(Behaviour.REPLACE)),
@@ -67,14 +76,14 @@ def test_a_release_that_is_not_known_is_refused(version: str) -> None:
     )
 
 
-@pytest.mark.parametrize("version", ["v3.24.0", "v3.27.4", "v3.28.1"])
+@pytest.mark.parametrize("version", ["v3.24.0", "v3.27.4"])
 def test_a_release_from_before_these_behaviours_is_judged_as_auto(version: str) -> None:
     auto = argspec.policy({"calico_version": "auto", "attach_type": "auto"})
     assert argspec.policy({"calico_version": version, "attach_type": "auto"}) == auto
 
 
 def test_every_behaviour_is_that_of_some_release() -> None:
-    versions = ("v3.29.1", "v3.29.5", "v3.31.0")
+    versions = ("v3.28.1", "v3.29.1", "v3.29.5", "v3.31.0")
     policies = [argspec.policy({"calico_version": v, "attach_type": "auto"}) for v in versions]
     assert [policy.behaviour for policy in policies] == list(Behaviour)
 

@@ -35,9 +35,14 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     u32,
 )
 
-B, C, D = (Policy(behaviour) for behaviour in Behaviour)
+A, B, C, D = (Policy(behaviour) for behaviour in Behaviour)
 AUTO = Policy(
-    Behaviour.ADD_THEN_DELETE, also_safe_for=(Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
+    Behaviour.ADD_THEN_DELETE,
+    also_safe_for=(
+        Behaviour.ADD_WITHOUT_COMPARE,
+        Behaviour.REPLACE_AND_COMPARE,
+        Behaviour.REPLACE,
+    ),
 )
 TC, TCX = (Policy(attach_type=attach_type) for attach_type in AttachType)
 EGRESS_1 = at(1, program=20)
@@ -154,6 +159,14 @@ CASES = (
         ("handle_mismatch?",),
     ),
     Case(
+        "priorities differ, which 3.28.1 does not see and 3.29 does",
+        endpoint((ours(1, 10, 49148),), (ours(1, 20, 49149),)),
+        A,
+        "ok",
+        ("priority_mismatch*",),
+        ("add ingress 49149/1 id 10", "delete ingress 49148/1 id 10"),
+    ),
+    Case(
         "priorities differ",
         endpoint(at(1), (ours(1, 20, 49151),)),
         B,
@@ -180,7 +193,7 @@ CASES = (
         "a foreign filter at our priority: both make way",
         endpoint(listed(foreign(49152, 2), ours(1, 10)), EGRESS_1),
         B,
-        "heals",
+        "alternates",
         ("priority_taken ingress",),
         (
             "add ingress 49151/1 id 10",
@@ -223,7 +236,7 @@ CASES = (
         "wrong chain",
         endpoint(at(1), (ours(1, 20, chain=5),)),
         B,
-        "heals",
+        "alternates",
         ("wrong_chain egress*",),
         ("add egress 49152/1 id 20", "delete egress 49152/1 id 20 chain 5"),
     ),
@@ -231,7 +244,7 @@ CASES = (
         "another chain beside the right one",
         endpoint(at(1), (ours(1, 20), ours(1, 21, chain=5))),
         B,
-        "heals",
+        "alternates",
         ("wrong_chain egress*", "duplicate_program egress*"),
         ("delete egress 49152/1 id 21 chain 5",),
     ),
@@ -428,7 +441,7 @@ def test_judge(case: Case) -> None:
     assert sorted(map(short, judged.findings)) == sorted(case.findings)
     assert tuple(in_words(judged.plan)) == case.plan
     assert judged.outlook.value == case.outlook
-    assert (judged.felix_message is not None) is (case.outlook == "stuck")
+    assert (judged.felix_message is not None) is (case.outlook in ("alternates", "stuck"))
 
 
 def test_the_table_knows_every_code() -> None:

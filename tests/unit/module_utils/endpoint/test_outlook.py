@@ -35,6 +35,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
 )
 
 OK, HEALS, STUCK = Outlook.OK, Outlook.HEALS, Outlook.STUCK
+ALTERNATES = Outlook.ALTERNATES
 SUBSETS = list(chain.from_iterable(combinations((1, 2, 3), n) for n in range(4)))
 
 
@@ -56,6 +57,38 @@ def test_all_64_pairs_of_handles() -> None:
     assert counted == {OK: 22, HEALS: 10, STUCK: 32}
 
 
+def test_what_fails_at_every_second_pass_alternates() -> None:
+    """On the real 3.29.1 that is every second heartbeat, and Felix says why each time."""
+    state = endpoint(listed(foreign(49152, 2), ours(1)), at(1))
+    message = compared("49152 2", "49152 3")
+    assert predict(state, Behaviour.ADD_THEN_DELETE) == (ALTERNATES, message)
+    assert [o.lasts for o in Outlook] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # Ready on the real 3.28.1, and dirty for good on 3.29.1 and 3.29.7.
+        (endpoint((ours(1, priority=49148),), (ours(1, priority=49149),)), OK),
+        (endpoint(at(1), at(2)), OK),
+        (endpoint((), at(1)), OK),
+        (endpoint((foreign(32768),), at(1)), STUCK),
+        (endpoint((ours(1, priority=32769),), at(1)), STUCK),
+        (endpoint(at(1), (ours(2, chain=5),)), STUCK),
+        (endpoint(at(1), (), Qdisc.INGRESS), STUCK),
+    ],
+)
+def test_3_28_1_never_compares_the_hooks(state: Endpoint, expected: Outlook) -> None:
+    assert predict(state, Behaviour.ADD_WITHOUT_COMPARE)[0] is expected
+
+
+def test_3_28_1_takes_a_lower_priority_at_each_pass() -> None:
+    filters = at(1)
+    for priority in (49151, 49150, 49149):
+        filters, slot = felix_pass(filters, Behaviour.ADD_WITHOUT_COMPARE, Hook.EGRESS)
+        assert ([f.slot for f in filters], slot) == ([slot], (priority, 1))
+
+
 FAILED = "Failed to apply policy to endpoint, leaving it dirty error="
 
 
@@ -70,11 +103,12 @@ def compared(ingress: str, egress: str) -> str:
     ("handles", "behaviour", "message"),
     [
         # calico #10143, and its mirror image #10376: add_then_delete swaps the two at each retry.
-        ((2, 1), Behaviour.ADD_THEN_DELETE, compared("49152 1", "49152 2")),
-        ((1, 2), Behaviour.ADD_THEN_DELETE, compared("49152 2", "49152 1")),
+        # Felix's "ingress" is the egress hook of the host's veth.
+        ((2, 1), Behaviour.ADD_THEN_DELETE, compared("49152 2", "49152 1")),
+        ((1, 2), Behaviour.ADD_THEN_DELETE, compared("49152 1", "49152 2")),
         # What the reporter of #10376 saw after going to 3.29.5: frozen as it was.
-        ((2, 1), Behaviour.REPLACE_AND_COMPARE, compared("49152 2", "49152 1")),
-        ((1, 2), Behaviour.REPLACE_AND_COMPARE, compared("49152 1", "49152 2")),
+        ((2, 1), Behaviour.REPLACE_AND_COMPARE, compared("49152 1", "49152 2")),
+        ((1, 2), Behaviour.REPLACE_AND_COMPARE, compared("49152 2", "49152 1")),
     ],
 )
 def test_field_reports(handles: tuple[int, int], behaviour: Behaviour, message: str) -> None:
@@ -120,8 +154,13 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
         ),
         pytest.param(
             endpoint(listed(foreign(49152), ours(2)), at(2)),
-            "HOO",
+            "AOO",
             id="a foreign filter at handle 1",
+        ),
+        pytest.param(
+            endpoint(listed(foreign(49152, 2), ours(1)), at(1)),
+            "AOO",
+            id="a foreign filter at handle 2",
         ),
         pytest.param(endpoint((foreign(49152),), ()), "SSO", id="a foreign filter first"),
         pytest.param(endpoint((foreign(32768),), ()), "SSS", id="no auto priority left"),
@@ -136,7 +175,7 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
     ],
 )
 def test_states(state: Endpoint, expected: str) -> None:
-    """Each state under the behaviours B, C and D: ok, heals or stuck."""
+    """Each state under the behaviours B, C and D: ok, heals, alternates or stuck."""
     seen = [
         predict(state, behaviour)
         for behaviour in (
@@ -154,6 +193,15 @@ def test_felix_message_if_it_cannot_attach() -> None:
     taken = endpoint(at(1), (), Qdisc.INGRESS)
     message = f'{FAILED}creating qdisc file exists name="cali0123456789a"'
     assert predict(taken, Behaviour.ADD_THEN_DELETE) == (STUCK, message)
+
+
+def test_if_both_hooks_fail_the_error_of_the_egress_hook_is_logged() -> None:
+    no_priority_left, wrong_protocol = (foreign(32768),), (ours(1, protocol=0x0800),)
+    both = endpoint(no_priority_left, wrong_protocol)
+    assert predict(both, Behaviour.ADD_THEN_DELETE) == (STUCK, ATTACH_FAILED)
+    both = endpoint(wrong_protocol, no_priority_left)
+    message = predict(both, Behaviour.ADD_THEN_DELETE)[1] or ""
+    assert "no space left on device" in message
 
 
 def test_in_another_chain_felix_deletes_its_own_new_filter() -> None:
