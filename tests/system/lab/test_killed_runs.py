@@ -58,8 +58,8 @@ def test_nothing_of_a_killed_run_lives_on() -> None:
         killed(lab, lambda run: lab.seen(run, soak), calico_bpf_soak=300)
         assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD}
 
-        code, told = lab.upgrade()
-        assert code == 0, told
+        code, output = lab.upgrade()
+        assert code == 0, output
         lab.must_be_complete()
 
 
