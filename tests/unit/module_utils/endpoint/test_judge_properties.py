@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ def before_our_program(attachments: Attachments) -> Attachments | None:
     return foreign_filters(attachments[: attachments.index(stays)])
 
 
+@pytest.mark.timeout(600)  # thousands of states, on a machine that may be busy
 @every_state
 @given(endpoints(), policies)
 @example(BY_HAND, Policy(Behaviour.REPLACE))
