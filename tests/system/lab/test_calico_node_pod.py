@@ -318,7 +318,7 @@ def test_a_successor_that_does_not_become_ready_is_reported(rollout: Rollout) ->
 
 def test_an_old_pod_is_refused_instead_of_waited_for(rollout: Rollout) -> None:
     rollout.set_image()
-    with pytest.raises(Refusal, match=r"replace it first \(state=replaced\); nothing was changed"):
+    with pytest.raises(Refusal, match=r"Replace it first \(state=replaced\)\. Nothing was changed"):
         rollout.wait_ready()
 
 
