@@ -163,7 +163,11 @@ def jumping(lab: Lab, interface: str, *, emptied: bool) -> None:
         array, array_pin = str(shown["map_ids"][0]), pin.with_name("cali_jump")
         labs.run("bpftool", "map", "pin", "id", array, str(array_pin))
         key = ("key", "0", "0", "0", "0")
-        labs.run("bpftool", "map", "update", "id", array, *key, "value", "pinned", lab.pin("pass"))
+        update = ("map", "update", "id", array, *key, "value", "pinned", lab.pin("pass"))
+        # The loader's own close empties the array too, in the background, perhaps after an update.
+        for _moment in range(5):
+            labs.run("bpftool", *update)
+            time.sleep(0.1)
         if emptied:
             array_pin.unlink()
             wait_until_empty(array)
