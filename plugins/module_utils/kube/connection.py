@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import ApiError, Refusal
 from .api import BudgetExhausted, ConnectionLost, Kube, discard
 
+_unavailable = ""
 try:
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (  # type: ignore[import-untyped]
         AUTH_ARG_SPEC,
