@@ -35,9 +35,7 @@ class ActionModule(ControllerAction):
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         namespace, name = options["namespace"], options["name"]
-        session = self.session(options)
-        session.renew_lease()
-        daemonset = RolloutDaemonSet(session, namespace, name, self.check_mode)
+        daemonset = RolloutDaemonSet(self.session(options), namespace, name, self.check_mode)
         if options["state"] == "restored":
             return daemonset.restore()
         staged = daemonset.stage(options["patch"], options["former_revision"])

@@ -52,7 +52,7 @@ class RolloutDaemonSet:
             error.facts.update(on_delete=True, changed=switch)
             raise
         patched = after["metadata"].get("generation") != before["metadata"].get("generation")
-        return {"changed": switch or (bool(patch) and patched), "on_delete": True}
+        return {"changed": switch or patched, "on_delete": True}
 
     def restore(self) -> Object:
         """Restore the former update strategy once no pod has an older revision.
@@ -81,7 +81,7 @@ class RolloutDaemonSet:
 
     def _switch(self, before: Object, former_revision: str) -> None:
         annotations = {
-            UPDATE_STRATEGY: json.dumps((before["spec"]).get("updateStrategy") or {}),
+            UPDATE_STRATEGY: json.dumps(before["spec"].get("updateStrategy") or {}),
             FORMER_REVISION: former_revision,
         }
         strategy = {"type": "OnDelete", "rollingUpdate": None}
@@ -95,6 +95,7 @@ class RolloutDaemonSet:
         clock = self.session.clock
         until = clock.now() + _OBSERVED_WITHIN
         while True:
+            self.session.renew_lease()
             daemonset = self._read()
             observed = (daemonset.get("status") or {}).get("observedGeneration", 0)
             if observed >= daemonset["metadata"].get("generation", 0):
@@ -113,6 +114,7 @@ class RolloutDaemonSet:
         return daemonset
 
     def _patch(self, body: Mapping[str, Any], kind: str) -> Object:
+        self.session.renew_lease()
         return self.session.kube.patch(self._path, body, kind, dry_run=self.check)
 
     @property
