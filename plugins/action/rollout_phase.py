@@ -7,25 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.clock import CLOCK
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import AUTH
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
     Event,
     Status,
     plain,
-    progress,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import LEASE_OPTION
-from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
-
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import (
+    show_and_record,
+)
 
 
 class ActionModule(ControllerAction):
@@ -51,12 +49,16 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        lines = []
-        for event in self._events(options):
-            lines.append(_recorded(options["directory"], event))
-            self.tell(lines[-1])
-        now = datetime.now(timezone.utc).strftime(_TIME)
-        return {"changed": False, "progress": lines, "phase": options["phase"], "began_at": now}
+        lines = [
+            show_and_record(options["directory"], event, self.tell)[0]
+            for event in self._events(options)
+        ]
+        return {
+            "changed": False,
+            "progress": lines,
+            "phase": options["phase"],
+            "began_at": CLOCK.stamp(),
+        }
 
     def _events(self, options: Mapping[str, Any]) -> Iterator[Event]:
         """The end of the last phase; then, if the Lease is still held, the beginning of the next.
@@ -84,11 +86,3 @@ class ActionModule(ControllerAction):
             error.facts["phase"] = options["phase"]
             raise
         yield replace(event, status=Status.BEGUN, phase=options["phase"])
-
-
-def _recorded(directory: str | None, event: Event) -> str:
-    """Record the event if there is a report; returns its line of progress."""
-    if not directory:
-        return progress(event)
-    recorded = record(Path(directory).absolute(), event)
-    return progress(event, recorded.seconds)

@@ -62,8 +62,6 @@ attributes:
     support: none
   idempotent:
     support: full
-requirements:
-  - the collection kubernetes.core and the Python library kubernetes, on the controller
 seealso:
   - module: dataplane.calico_bpf.rollout_lease
   - module: kubernetes.core.k8s_drain

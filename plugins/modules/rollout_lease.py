@@ -47,8 +47,6 @@ attributes:
   idempotent:
     support: full
     details: A renewal alone is no change.
-requirements:
-  - the collection kubernetes.core and the Python library kubernetes, on the controller
 seealso:
   - module: dataplane.calico_bpf.node_drain
   - module: dataplane.calico_bpf.calico_node_pod

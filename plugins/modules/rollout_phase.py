@@ -61,10 +61,6 @@ attributes:
     support: none
   idempotent:
     support: full
-requirements:
-  - the collection kubernetes.core and the Python library kubernetes, on the controller
-notes:
-  - An action plugin. It runs on the controller and needs no connection to the host.
 seealso:
   - module: dataplane.calico_bpf.rollout_record
   - module: dataplane.calico_bpf.rollout_lease

@@ -30,6 +30,4 @@ LEASE_OPTION: Mapping[str, Any] = {
 
 def lease_of(session: Session, options: Mapping[str, Any]) -> Lease:
     """The Lease that the option ``lease`` names."""
-    wanted = options["lease"]
-    names = (wanted["namespace"], wanted["name"], wanted["holder"], wanted["duration"])
-    return Lease(session, LeaseOptions(*names))
+    return Lease(session, LeaseOptions(**options["lease"]))

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
+    Event,
+    Status,
+    progress,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.journal import locked
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.next_steps import (
     next_steps,
@@ -33,6 +38,19 @@ class Recorded:
     report_json: Path
     report_html: Path
     seconds: float | None
+
+
+def show_and_record(
+    directory: str | None, event: Event, show: Callable[[str], None]
+) -> tuple[str, Recorded | None]:
+    """Record ``event`` if there is a ``directory``, and show its line of progress.
+
+    :raises DataplaneError: a file cannot be written.
+    """
+    recorded = record(Path(directory).absolute(), event) if directory else None
+    line = progress(event, recorded.seconds if recorded else None)
+    show(line)
+    return line, recorded
 
 
 def record(directory: Path, event: Event) -> Recorded:

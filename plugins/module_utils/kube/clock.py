@@ -25,5 +25,9 @@ class Clock:
     #: The time of day, for timestamps.
     utc: Callable[[], datetime] = _utc
 
+    def stamp(self) -> str:
+        """The time of day to the second, as the API writes a Time."""
+        return self.utc().strftime("%Y-%m-%dT%H:%M:%SZ")
+
 
 CLOCK = Clock()

@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 
 from ..errors import Refusal
 from .annotations import CORDONED_BY, UPGRADED_AT, VERIFIED
 from .api import Object
 from .session import Session
-
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def cordon(session: Session, node: str, run: str, check: bool = False) -> bool:
@@ -42,8 +39,8 @@ def uncordon(
     """
     metadata = _read(session, node)["metadata"]
     cordoned = CORDONED_BY in (metadata.get("annotations") or {})
-    now = session.clock.utc().astimezone(timezone.utc)
-    body: Object = {"metadata": {"annotations": _notes(revision, now)}}
+    verified = {VERIFIED: revision, UPGRADED_AT: session.clock.stamp()} if revision else {}
+    body: Object = {"metadata": {"annotations": verified}}
     if cordoned:
         body["metadata"]["annotations"][CORDONED_BY] = None
         body["spec"] = {"unschedulable": None}
@@ -51,10 +48,6 @@ def uncordon(
     if changes and not check:
         session.kube.patch(_path(node), body)
     return changes, cordoned
-
-
-def _notes(revision: str, now: datetime) -> dict[str, str | None]:
-    return {VERIFIED: revision, UPGRADED_AT: now.strftime(_TIME)} if revision else {}
 
 
 def _path(node: str) -> str:
