@@ -175,9 +175,7 @@ def test_endpoints_of_a_felix_that_dies_in_mid_pass_are_repaired(
         for name, point in (("worker-1", "between_hooks"), ("worker-2", "after_add")):
             where = {"interface": "cali*", "hook": "ingress", "point": point}
             lab.cluster.node(name).faults.killed_in_pass = where
-        code, output = lab.upgrade(
-            version=to, calico_bpf_overrides=list(accepted), reattach_patience=10
-        )
+        code, output = lab.upgrade(version=to, calico_bpf_overrides=list(accepted))
         assert code == 0, output
         lab.must_be_complete(to)
         # The repair runs while the new Felix works. If that re-attached first, the old program is
