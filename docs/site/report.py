@@ -78,7 +78,7 @@ def parity(*interfaces: str) -> Json:
 CHECKS = [
     {"name": name, "ok": True, "seen": seen, "wanted": wanted}
     for name, seen, wanted in (
-        ("readiness", "HTTP 200", "Felix says that it is ready"),
+        ("readiness", "HTTP 200", "Felix reports ready"),
         ("BPFEndpointManager", "ready", "ready"),
         ("log", "no line", "no endpoint was left dirty"),
         ("parity", "0 of 48 drifted", "0 drifted"),
@@ -113,7 +113,7 @@ def invented() -> list[Event]:
         journal.wait(120 if node == NODES[1] else 4)
         upgrade(journal, node, pods, drifted.get(node, ()))
     journal.wait(3)
-    journal.write(Status.FINISHED, message="all pods are of the newest revision")
+    journal.write(Status.FINISHED, message="all pods have the newest revision")
     return journal.events
 
 

@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
-    AUTH,
-    connect,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import AUTH
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
     CalicoNodePod,
     PodOptions,
@@ -22,7 +19,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_ac
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
     LEASE_OPTION,
-    keeper,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
 
@@ -44,8 +40,6 @@ class ActionModule(ControllerAction):
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         check_least(options, timeout=0, poll=0.1)
-        kube = connect(options, self.tell)
-        keep = keeper(kube, options, self.tell, self.check_mode)
         wanted = PodOptions(
             node=options["node"],
             namespace=options["namespace"],
@@ -54,7 +48,7 @@ class ActionModule(ControllerAction):
             poll=options["poll"],
             replace=options["replace"],
         )
-        pod = CalicoNodePod(kube, wanted, self.tell, keep)
+        pod = CalicoNodePod(self.session(options), wanted)
         operation = pod.replace if options["state"] == "replaced" else pod.wait_ready
         try:
             return operation(self.check_mode)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether now is inside the maintenance window; the documentation is the module's."""
+"""Checks the maintenance window; the documentation is the module's."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class ActionModule(ControllerAction):
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         if not options["start"] and not options["end"]:
             return {"changed": False, "msg": "there is no maintenance window", **_NO_WINDOW}
-        asked = maintenance_window.window(
+        window = maintenance_window.parse_window(
             options["start"] or "", options["end"] or "", options["timezone"]
         )
         now = datetime.now(timezone.utc)
-        opening = asked.opening(now)
+        opening = window.opening(now)
         facts = {
             "changed": False,
-            "inside": opening.holds(now),
-            "opens_at": opening.opens.astimezone(asked.zone).isoformat(),
-            "closes_at": opening.closes.astimezone(asked.zone).isoformat(),
+            "inside": opening.contains(now),
+            "opens_at": opening.opens.astimezone(window.zone).isoformat(),
+            "closes_at": opening.closes.astimezone(window.zone).isoformat(),
             "seconds_left": maintenance_window.seconds_left(opening, now),
         }
-        objection = maintenance_window.objection(asked, now, options["needed"])
-        if objection and not self.check_mode:
-            raise Refusal(objection, facts)
-        if objection:
-            facts["warnings"] = [f"a real run would stop here: {objection}"]
-        return {**facts, "msg": objection or f"open until {asked.local(opening.closes)}"}
+        blocker = maintenance_window.blocker(window, now, options["needed"])
+        if blocker and not self.check_mode:
+            raise Refusal(blocker, facts)
+        if blocker:
+            facts["warnings"] = [f"a real run would stop here: {blocker}"]
+        return {**facts, "msg": blocker or f"open until {window.local(opening.closes)}"}

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
-    AUTH,
-    connect,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import AUTH
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import Leave
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
@@ -19,7 +16,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_ac
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
     LEASE_OPTION,
-    keeper,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
 
@@ -36,19 +32,20 @@ class ActionModule(ControllerAction):
             "force": {"type": "bool", "default": False},
             "delete_emptydir_data": {"type": "bool", "default": False},
             "disable_eviction": {"type": "bool", "default": False},
+            "cordoned_by": {"type": "str"},
         }
     }
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         check_least(options, timeout=0, poll=0.1, grace_period=0)
-        kube = connect(options, self.tell)
         order = Order(
-            options["node"],
-            options["timeout"],
-            options["poll"],
-            options["grace_period"],
-            Leave(options["force"], options["delete_emptydir_data"]),
-            options["disable_eviction"],
+            node=options["node"],
+            timeout=options["timeout"],
+            poll=options["poll"],
+            grace_period=options["grace_period"],
+            leave=Leave(options["force"], options["delete_emptydir_data"]),
+            disable_eviction=options["disable_eviction"],
+            cordoned_by=options["cordoned_by"],
         )
-        drain = Drain(kube, order, self.tell, keeper(kube, options, self.tell, self.check_mode))
+        drain = Drain(self.session(options), order)
         return drain.predict() if self.check_mode else drain.run()

@@ -62,15 +62,15 @@ class ActionModule(ControllerAction):
 
 def _spec(options: Mapping[str, Any]) -> RolloutSpec:
     mode = Mode(options["mode"])
-    back = mode is Mode.ROLLBACK
+    upgrade = mode is Mode.UPGRADE
     return RolloutSpec(
-        options["namespace"],
-        options["daemonset"],
-        mode,
-        None if back else options["version"],
-        None if back else options["manifest"],
-        options["image_repository"],
-        tuple(options["nodes"]),
-        frozenset(options["overrides"]),
-        options["lease_namespace"],
+        namespace=options["namespace"],
+        daemonset=options["daemonset"],
+        mode=mode,
+        version=options["version"] if upgrade else None,
+        manifest=options["manifest"] if upgrade else None,
+        image_repository=options["image_repository"],
+        nodes=tuple(options["nodes"]),
+        overrides=frozenset(options["overrides"]),
+        lease_namespace=options["lease_namespace"],
     )

@@ -15,12 +15,12 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connecti
     connect,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import Held
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.lease_option import (
-    LEASE_SPEC,
-    lasting,
+    LEASE_OPTION,
     lease_of,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.limits import check_least
@@ -30,23 +30,25 @@ class ActionModule(ControllerAction):
     SPEC: Mapping[str, Any] = {
         "argument_spec": {
             **AUTH,
-            **LEASE_SPEC,
+            **LEASE_OPTION,
             "state": {"type": "str", "choices": ["held", "released"], "default": "held"},
             "must_hold": {"type": "bool", "default": False},
             "keep_for": {"type": "float", "default": 0},
-        }
+        },
+        # Not required=True: a group's module_defaults give it.
+        "required_one_of": [("lease",)],
     }
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        check_least(options, duration=3, keep_for=0)
-        lease = lease_of(connect(options, self.tell), options, self.tell)
+        check_least(options, keep_for=0)
+        check_least(options["lease"], duration=3)
+        lease = lease_of(Session(connect(options, self.tell), self.tell), options)
         if options["state"] == "released":
             return _result(lease.release(self.check_mode))
-        if self.check_mode:
-            return _result(lease.look(options["must_hold"]))
-        held = lease.renew() if options["must_hold"] else lease.take()
-        if options["keep_for"]:
-            kept = lease.hold(options["keep_for"], lasting())
+        operation = lease.renew if options["must_hold"] else lease.take
+        held = operation(self.check_mode)
+        if options["keep_for"] and not self.check_mode:
+            kept = lease.hold(options["keep_for"])
             held = replace(held, record=kept.record)
         return _result(held)
 

@@ -1,24 +1,24 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells the progress of a rollout, and keeps its journal and report."""
+"""Shows the progress of a rollout, and keeps its journal and report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
     Event,
     Status,
     plain,
-    progress,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import (
+    show_and_record,
+)
 
 
 class ActionModule(ControllerAction):
@@ -51,16 +51,12 @@ class ActionModule(ControllerAction):
             check=self.check_mode,
         )
         event.refuse_nonsense()
-        if not options["directory"]:
-            line = progress(event)
-            self.tell(line)
-            return {"changed": False, "progress": line}
-        recorded = record(Path(options["directory"]).absolute(), event)
-        line = progress(event, recorded.seconds)
-        self.tell(line)
+        line, recorded = show_and_record(options["directory"], event, self.tell)
+        result = {"changed": False, "progress": line}
+        if recorded is None:
+            return result
         return {
-            "changed": False,
-            "progress": line,
+            **result,
             "verdict": recorded.report.verdict.value,
             "directory": str(recorded.journal.parent),
             "journal": str(recorded.journal),

@@ -44,4 +44,8 @@ attributes:
     support: full
     membership:
       - dataplane.calico_bpf.rollout
+requirements:
+  - the collection kubernetes.core and the Python library kubernetes, on the controller
+notes:
+  - An action plugin. It runs on the controller and needs no connection to the host.
 """

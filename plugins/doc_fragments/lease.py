@@ -10,9 +10,10 @@ class ModuleDocFragment:
 options:
   lease:
     description:
-      - The Lease of the rollout that this belongs to. It is renewed while something is waited
-        for, and the task fails before its next change if it is another's by then.
-      - Take it before, with dataplane.calico_bpf.rollout_lease. In check mode it is only looked at.
+      - The Lease of the rollout that the task belongs to. The task renews it before each change and
+        while it waits, and fails before its next change if another run holds the Lease by then.
+      - Take it first with dataplane.calico_bpf.rollout_lease. In check mode it is not renewed.
+      - Give it once for a whole play, by module_defaults of the group dataplane.calico_bpf.lease.
     type: dict
     suboptions:
       name:
@@ -24,11 +25,13 @@ options:
         type: str
         default: kube-system
       holder:
-        description: Who holds it, as it was taken.
+        description:
+          - Who holds it, the same in every task of a run and in no other run. Others see it when
+            they are refused, so say who, from where and since when.
         type: str
         required: true
       duration:
-        description: Seconds that a renewal is good for.
+        description: Seconds for which a renewal is valid, at least 3.
         type: int
         default: 60
 """

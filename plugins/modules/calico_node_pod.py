@@ -74,8 +74,6 @@ attributes:
   idempotent:
     support: full
     details: Not with O(replace=true).
-requirements:
-  - the collection kubernetes.core and the Python library kubernetes, on the controller
 seealso:
   - module: dataplane.calico_bpf.node_drain
   - module: dataplane.calico_bpf.rollout_lease

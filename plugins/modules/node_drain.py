@@ -16,7 +16,8 @@ description:
     does. It runs on the controller and shows what it waits for.
   - A pod that its budget does not let go is asked again every 5 seconds, while the others go on.
   - Pods of DaemonSets and static pods stay.
-  - It does not cordon the node. Do that before, or the pods come back.
+  - With O(cordoned_by) it cordons the node first, as M(dataplane.calico_bpf.node_cordon) does. Without,
+    cordon the node before, or the pods come back.
 options:
   node:
     description: The node.
@@ -45,6 +46,9 @@ options:
     description: Delete the pods instead of evicting them, whatever their budgets say.
     type: bool
     default: false
+  cordoned_by:
+    description: The run that cordons the node before the first eviction. It is noted on the node.
+    type: str
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup_rollout
@@ -58,8 +62,6 @@ attributes:
     support: none
   idempotent:
     support: full
-requirements:
-  - the collection kubernetes.core and the Python library kubernetes, on the controller
 seealso:
   - module: dataplane.calico_bpf.rollout_lease
   - module: kubernetes.core.k8s_drain
@@ -81,6 +83,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+cordoned:
+  description: Whether this task cordoned the node, or would.
+  returned: unless refused
+  type: bool
 evicted:
   description: The pods that were evicted, or would be, as namespace/name.
   returned: unless refused

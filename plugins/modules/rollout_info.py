@@ -82,10 +82,7 @@ attributes:
     support: none
   idempotent:
     support: full
-requirements:
-  - kubernetes.core and the Python library kubernetes, on the controller
 notes:
-  - An action plugin. It runs on the controller and needs no connection to the host.
   - FelixConfigurations, IPPools and Installations are read where they are there. Where they may not
     be read, that is reported, and what depends on them warns and never blocks.
   - Whether the DaemonSet is O(manifest)'s already is judged by what the manifest says. A setting
@@ -231,9 +228,8 @@ nodes:
       description: When it was last changed, or null.
       type: str
     problems:
-      description: What is wrong there, in words.
-      type: list
-      elements: str
+      description: What speaks against the run on this node, in the form of RV(problems).
+      type: dict
 versions:
   description: How many pods run each version.
   returned: always

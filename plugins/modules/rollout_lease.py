@@ -13,29 +13,12 @@ short_description: Hold the Lease that lets one rollout at a time work on a clus
 version_added: 0.1.0
 description:
   - Takes, renews or gives up a Kubernetes Lease. It runs on the controller and shows what it waits for.
-  - A Lease of another's counts as alive when it is renewed while we look, which fails the task; it is
-    taken over when it stays as it is for its whole duration, or is twice as old by our own clock.
-  - Nothing renews it between tasks. Give O(duration) longer than the longest task that does not
+  - The Lease of another run is watched. The task fails as soon as it is renewed, and takes it over
+    when it was not renewed for its whole duration, measured on the own monotonic clock. The times in
+    the Lease are not judged, so clocks may differ. A released Lease is taken at once.
+  - Nothing renews it between tasks. Give O(lease.duration) longer than the longest task that does not
     renew it, or let the actions that wait renew it by their option C(lease).
 options:
-  name:
-    description: The name of the Lease.
-    type: str
-    default: calico-bpf-rollout
-  namespace:
-    description: The namespace of the Lease.
-    type: str
-    default: kube-system
-  holder:
-    description:
-      - Who holds it, the same in every task of a run and in no other run. It is what others read
-        when they are refused, so say who, from where and since when.
-    type: str
-    required: true
-  duration:
-    description: Seconds that a renewal is good for, at least 3.
-    type: int
-    default: 60
   state:
     description: V(held) takes it, or renews it where it is ours. V(released) gives it up if it is ours.
     type: str
@@ -53,18 +36,17 @@ options:
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup_rollout
+  - dataplane.calico_bpf.lease
   - kubernetes.core.k8s_auth_options
 attributes:
   check_mode:
     support: full
-    details: It looks once, and refuses a Lease of another's that is not yet expired.
+    details: It watches the Lease of another run for as long, and writes nothing.
   diff_mode:
     support: none
   idempotent:
     support: full
     details: A renewal alone is no change.
-requirements:
-  - the collection kubernetes.core and the Python library kubernetes, on the controller
 seealso:
   - module: dataplane.calico_bpf.node_drain
   - module: dataplane.calico_bpf.calico_node_pod
@@ -75,19 +57,22 @@ author:
 EXAMPLES = r"""
 - name: Begin a rollout
   dataplane.calico_bpf.rollout_lease:
-    holder: "{{ rollout }}"
+    lease:
+      holder: "{{ rollout }}"
   run_once: true
   vars:
     rollout: anna@bastion 2026-11-23T22:00Z 3f2a
 
 - name: Before the next node, stop if somebody else took over
   dataplane.calico_bpf.rollout_lease:
-    holder: "{{ rollout }}"
+    lease:
+      holder: "{{ rollout }}"
     must_hold: true
 
 - name: Let the canary run for ten minutes, and keep the Lease
   dataplane.calico_bpf.rollout_lease:
-    holder: "{{ rollout }}"
+    lease:
+      holder: "{{ rollout }}"
     must_hold: true
     keep_for: 600
 
@@ -112,7 +97,7 @@ renewed_at:
   type: str
   sample: "2026-11-23T22:10:04+00:00"
 expires_at:
-  description: Until when that is good.
+  description: Until when that is good, by the holder's clock.
   returned: success
   type: str
   sample: "2026-11-23T22:11:04+00:00"

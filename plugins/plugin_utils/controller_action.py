@@ -1,25 +1,31 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the actions that run on the controller share.
+"""The base class of the actions that run on the controller.
 
-They work where Ansible itself runs: no interpreter to find, nothing to copy, and what they wait for
-is shown while they wait.
+They run inside Ansible: no interpreter is searched, nothing is copied, and progress is shown while
+they wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
+
+from .end_with_run import end_with_run
+from .lease_option import lease_of
 
 
 class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """An action whose ``act`` does the work; ``SPEC`` are the keywords of its argument spec."""
+    """An action whose ``act`` does the work; ``SPEC`` holds the keywords of its argument spec."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -28,13 +34,14 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """The result of the task, with ``changed``.
 
-        :raises DataplaneError: the task fails with its text and its ``facts``.
+        :raises DataplaneError: the task fails with this message and these ``facts``.
         """
         raise NotImplementedError
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
+        end_with_run()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(**self.SPEC)
         try:
@@ -43,10 +50,20 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
             result.update(error.facts, failed=True, msg=str(error))
         return result
 
+    def session(self, options: Mapping[str, Any]) -> Session:
+        """The API that the options name, with the Lease of the option ``lease`` if it is set.
+
+        In check mode the Lease is not renewed: it was not taken, and nothing is changed.
+        """
+        session = Session(connect(options, self.tell), self.tell)
+        if self.check_mode or not options.get("lease"):
+            return session
+        return replace(session, renew_lease=lease_of(session, options).keep)
+
     @property
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
 
     def tell(self, text: str) -> None:
-        """Show a line of progress at once, under whichever callback is in use."""
+        """Show a line of progress at once, with any callback plugin."""
         Display().display(text, color="bright blue")

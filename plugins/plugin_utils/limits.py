@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What no argument spec can say of a number: how small it may be."""
+"""Lower limits of options, which an argument spec can't express."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
 
 
 def check_least(options: Mapping[str, Any], **least: float) -> None:
-    """:raises Refusal: one of the options is less than it must be at least."""
+    """:raises Refusal: an option is below its limit."""
     for name, limit in least.items():
         value = options.get(name)
         if value is not None and value < limit:

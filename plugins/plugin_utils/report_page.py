@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A report as one HTML page that needs nothing else: no network, no script."""
+"""A report as one self-contained HTML page: no network, no script."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WHOLE = 1000
 
 
 class Bar(NamedTuple):
-    """A phase in a timeline, of whose width ``x`` and ``width`` are thousandths."""
+    """A phase in a timeline; ``x`` and ``width`` are thousandths of the timeline."""
 
     x: float
     width: float
@@ -69,13 +69,13 @@ def page(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """The verdict in one line, for the reader who reads no other."""
+    """The verdict in one line."""
     states = report.totals.nodes
     total = sum(states.values())
     done = states.get(State.DONE.value, 0) + states.get(State.SKIPPED.value, 0)
     where = _where(report.stop) if report.stop else ""
     at = f" at {where}" if where else ""
-    counted = f"{done} of {total} nodes done" if total else "no node was named"
+    counted = f"{done} of {total} nodes done" if total else "no node recorded"
     back = states.get(State.ROLLED_BACK.value, 0)
     if back:
         counted += f", {back} rolled back"
@@ -91,8 +91,8 @@ def headline(report: Report) -> str:
     )
 
 
-def _where(of: Stop | Note) -> str:
-    return ", ".join(filter(None, (of.node, of.phase)))
+def _where(record: Stop | Note) -> str:
+    return ", ".join(filter(None, (record.node, record.phase)))
 
 
 def _mood(report: Report) -> str:
@@ -102,7 +102,7 @@ def _mood(report: Report) -> str:
 
 
 def bars(phases: Sequence[PhaseRecord], begin: str, seconds: float) -> tuple[Bar, ...]:
-    """The phases on a scale of ``seconds`` from ``begin``; one without an end is a mark."""
+    """The phases on a scale of ``seconds`` from ``begin``; one without an end is a thin mark."""
     return tuple(_bars(phases, begin, seconds or 1.0))
 
 
@@ -113,7 +113,7 @@ def _bars(phases: Sequence[PhaseRecord], begin: str, seconds: float) -> Iterator
         x = _WHOLE * seconds_between(begin, phase.begun) / seconds
         width = max(_WHOLE * (phase.seconds or 0.0) / seconds, 3.0)
         kind = "bad" if phase.state in BAD else ("odd", "even")[number % 2]
-        took = duration(phase.seconds) if phase.seconds is not None else "no end told"
+        took = duration(phase.seconds) if phase.seconds is not None else "no end recorded"
         title = f"{phase.phase}: {phase.state.value}, {took}"
         yield Bar(round(min(x, _WHOLE - 3.0), 1), round(min(width, _WHOLE), 1), kind, title)
 
@@ -126,7 +126,7 @@ def _found(report: Report) -> Iterator[Found]:
 
 
 def _totals_of(node: NodeRecord) -> str:
-    """The node's endpoints in few words, empty where none was looked at."""
+    """A summary of the node's endpoints; empty if none was audited."""
     parities = [p.result.parity for p in node.phases if p.result.parity]
     if not parities:
         return ""
@@ -135,7 +135,7 @@ def _totals_of(node: NodeRecord) -> str:
 
 
 def clock(at: str) -> str:
-    """The time of day, to the second; the page says once that it is UTC."""
+    """The time of day to the second, in UTC as the header of the page says."""
     return at[11:19]
 
 
@@ -144,7 +144,7 @@ def date(at: str) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """Text of whatever source, each character to be seen; the template escapes it after this."""
+    """Text with invisible characters shown; the template escapes it afterwards."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -169,7 +169,7 @@ def _page_environment() -> Environment:
     return environment
 
 
-# Read and compiled here: Ansible loads an action once and forks from there for each task.
+# Compiled at import: Ansible loads an action once and forks for each task.
 _PAGE = _page_environment().from_string(
     Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
 )

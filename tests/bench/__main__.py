@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long an audit and a repair take on the running kernel, beside what else could read it.
+"""How long an audit and a repair take on the running kernel, compared with other readers.
 
     python tests/bench [ROUNDS]
 

@@ -64,7 +64,7 @@ def _comparable(line: str) -> str:
 
 
 def audit(look_into_programs: bool) -> None:
-    """What the floor is compared with; the verdicts make no calls."""
+    """What the floor is compared with; computing the verdicts makes no calls."""
     with TcSocket() as tc:
         Reader(tc, look_into_programs=look_into_programs).read(GLOBS)
 

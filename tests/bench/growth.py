@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What qdisc_consistency takes on nodes of two sizes: time, and memory of the module's process.
+"""What qdisc_consistency costs on nodes of two sizes: time, and memory of the module's process.
 
     python tests/bench/growth.py [ROUNDS]
 
@@ -42,8 +42,8 @@ MOST_TIMES = 11
 MOST_MB = 100
 FLOOR = "audit floor with arrays"
 STATES = {"audit": "audited", "repair": "consistent"}
-#: Starts the module as Ansible's wrapper does, with its options in the place of stdin. (What wait4
-#: tells of a child's memory counts its parent's until exec.)
+#: Starts the module as Ansible's wrapper does, with its options as stdin. (The memory that wait4
+#: reports of a child includes its parent's until exec.)
 _START = """
 import sys, time
 sys.path.extend(sys.argv[2:])
@@ -69,7 +69,7 @@ class Cost:
 
 
 def run_module(node: Node, drifted: int, state: str) -> Cost:
-    """:raises RuntimeError: it did not do its work, so its time says nothing."""
+    """:raises RuntimeError: it did not do its work, so its time is meaningless."""
     options = {"netns": node.lab.netns, "settle": 0.001, "state": state}
     given = json.dumps({"ANSIBLE_MODULE_ARGS": options})
     paths = [str(CHECKOUT / ".build/collections"), *(p for p in sys.path if "site-packages" in p)]
@@ -104,7 +104,7 @@ def measure(rounds: int, folder: Path) -> tuple[dict[tuple[str, int], list[Cost]
 
 
 def _least_cpu(costs: list[Cost]) -> float:
-    """Of several rounds: what else the machine does only ever adds to it."""
+    """The least of several rounds: other load of the machine only adds to it."""
     return min(cost.cpu for cost in costs)
 
 

@@ -43,7 +43,7 @@ _DAEMON_SETS = "/apis/apps/v1/namespaces/kube-system"
 
 
 def pod(number: int, nodes: int) -> tuple[str, Object]:
-    """(namespace, object) of one that a ReplicaSet made and that runs."""
+    """(namespace, object) of a running pod of a ReplicaSet."""
     app = f"app-{number % APPS}"
     namespace = f"shop-{number // APPS % NAMESPACES}"
     metadata = {
@@ -173,7 +173,7 @@ class LargeCluster:
         return self.api.kubeconfig
 
     def found(self) -> None:
-        """All but nodes and pods, by the API itself."""
+        """All objects except nodes and pods, through the API itself."""
         client = Client(self.api)
         template = _template()
         spec = {"selector": {"matchLabels": template["metadata"]["labels"]}, "template": template}
@@ -201,7 +201,7 @@ class LargeCluster:
                 client.do("POST", path, {"metadata": {"name": f"guard-{each}"}, "spec": guard})
 
     def fill(self, nodes: int, pods: int) -> None:
-        """``pods`` are all, those of the DaemonSet among them: one for each node."""
+        """``pods`` counts all, including those of the DaemonSet: one per node."""
         others = pods - nodes
         new_nodes = range(self._made["nodes"], nodes)
         self._write((f"minions/{_node_name(n)}", node(n)) for n in new_nodes)
@@ -231,8 +231,8 @@ def _pod_key(named: tuple[str, Object]) -> tuple[str, Object]:
     return f"pods/{namespace}/{made['metadata']['name']}", made
 
 
-def _put(key: str, held: Object) -> dict[str, str]:
-    value = json.dumps(held, separators=(",", ":")).encode()
+def _put(key: str, stored: Object) -> dict[str, str]:
+    value = json.dumps(stored, separators=(",", ":")).encode()
     return {
         "key": base64.b64encode(key.encode()).decode(),
         "value": base64.b64encode(value).decode(),
@@ -241,7 +241,7 @@ def _put(key: str, held: Object) -> dict[str, str]:
 
 @contextmanager
 def large_cluster() -> Iterator[LargeCluster]:
-    """An API with nothing but etcd behind it, that goes when it is left.
+    """An API server with only etcd, stopped when the context ends.
 
     :raises FileNotFoundError: there are no servers to start.
     """

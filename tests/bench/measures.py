@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is measured: each function does one thing once, to a node, and keeps its times.
+"""The measurements: each function does one thing to a node once, and records its times.
 
 Everything of one round runs within seconds of its rivals, so that what disturbs the machine
 disturbs all of them alike.
@@ -64,15 +64,15 @@ class Clock:
 
     @contextmanager
     def time(self, name: str, share: float = 1) -> Iterator[None]:
-        """:param share: how much of the whole is done; the rest is reckoned to take as long."""
-        gc.collect()  # so that nobody pays for another's litter
+        """:param share: the part of the work that is done; the rest is assumed to take as long."""
+        gc.collect()  # so that no measurement pays for garbage of another
         start = time.perf_counter()
         yield
         self.keep(name, (time.perf_counter() - start) / share)
 
 
 class Wrong(Exception):
-    """What was measured did not do its work, so its time says nothing."""
+    """The measured code did not do its work, so its time is meaningless."""
 
 
 def _require(good: bool, what: str) -> None:
@@ -112,8 +112,8 @@ def floor_with_arrays(clock: Clock, node: Node, floors: Floors) -> None:
 
 def _floor(clock: Clock, node: Node, name: str, given: str, *command: str) -> None:
     words = ["nsenter", f"--net=/run/netns/{node.lab.netns}", *command]
-    told = subprocess.run(words, input=given, capture_output=True, text=True, check=True).stdout
-    nanoseconds, filters = map(int, told.split())
+    output = subprocess.run(words, input=given, capture_output=True, text=True, check=True).stdout
+    nanoseconds, filters = map(int, output.split())
     _require(filters == 2 * len(node), f"the {name} met {filters} filters")
     clock.keep(name, nanoseconds / 1e9)
 
@@ -139,7 +139,7 @@ def audit(clock: Clock, node: Node, name: str, *, into_programs: bool = False) -
 
 
 def forked_tc(clock: Clock, node: Node, names: tuple[str, ...]) -> None:
-    """A sample of the node's interfaces; all of them take the better part of a minute."""
+    """A sample of the node's interfaces; all of them would take almost a minute."""
     with entered(node.lab.netns), clock.time("forked tc", share=len(names) / len(node)):
         for name in names:
             for hook in HOOKS:
@@ -148,8 +148,8 @@ def forked_tc(clock: Clock, node: Node, names: tuple[str, ...]) -> None:
 
 def bpftool(clock: Clock, node: Node) -> None:
     with entered(node.lab.netns), clock.time("bpftool"):
-        told = run("bpftool", "-j", "net", "show")
-    _require(told.count('"devname":"cali') == 2 * len(node), "bpftool met not all filters")
+        output = run("bpftool", "-j", "net", "show")
+    _require(output.count('"devname":"cali') == 2 * len(node), "bpftool did not list all filters")
 
 
 def pyroute2(clock: Clock, node: Node) -> None:
@@ -159,8 +159,8 @@ def pyroute2(clock: Clock, node: Node) -> None:
     with entered(node.lab.netns), IPRoute() as netlink, clock.time("pyroute2"):
         for ifindex in node.ifindexes:
             for parent in (0xFFFFFFF2, 0xFFFFFFF3):
-                told = netlink.get_filters(index=ifindex, parent=parent)
-                found += sum(1 for message in told if message["handle"])
+                output = netlink.get_filters(index=ifindex, parent=parent)
+                found += sum(1 for message in output if message["handle"])
     _require(found == 2 * len(node), f"pyroute2 met {found} filters")
 
 
@@ -182,7 +182,7 @@ def mismatched(clock: Clock, node: Node, suffix: str = "") -> None:
 
 
 def whole_repair(clock: Clock, node: Node) -> None:
-    """From nothing known to all repaired, as one run of the module does it but for settling."""
+    """From no knowledge to all repaired, like one run of the module without settling."""
     node.mismatch()
     order = AuditOptions(GLOBS, policy=POLICY, mode=AuditMode.REPAIR, settle=0)
     with entered(node.lab.netns), clock.time("audit and repair"), TcSocket() as tc:
@@ -195,12 +195,12 @@ def whole_repair(clock: Clock, node: Node) -> None:
 
 
 def module(clock: Clock, node: Node) -> None:
-    """The whole of it, by Ansible's own command on a local connection."""
+    """The whole module, with the ansible command on a local connection."""
     with clock.time("ansible"):
-        told = node.lab.module("qdisc_consistency")
-    consistent = told["summary"]["verdicts"]["consistent"]
+        output = node.lab.module("qdisc_consistency")
+    consistent = output["summary"]["verdicts"]["consistent"]
     _require(consistent == len(node), f"the module called {consistent} endpoints consistent")
-    clock.keep("elapsed_ms", told["elapsed_ms"] / 1e3)
+    clock.keep("elapsed_ms", output["elapsed_ms"] / 1e3)
 
 
 _OURS = "ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.commands"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's worth of endpoints in a namespace of their own, built quickly."""
+"""The endpoints of a whole node in their own namespace, built quickly."""
 
 from __future__ import annotations
 

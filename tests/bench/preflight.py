@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a preflight takes of a large cluster: time, and memory of the process that reads it.
+"""What a preflight of a large cluster costs: time, and memory of the process that reads it.
 
     python tests/bench/preflight.py [NODES:PODS...]
 
@@ -50,7 +50,7 @@ class Cost:
 
 
 def read(kubeconfig: str) -> Cost:
-    """What the action does, and what that took in this process."""
+    """Do what the action does, and measure it in this process."""
     imports = _peak_mb()
     start, cpu = time.perf_counter(), time.process_time()
     kube = connect({"kubeconfig": kubeconfig})
@@ -69,7 +69,7 @@ def _peak_mb() -> float:
 
 
 def read_apart(kubeconfig: Path) -> Cost:
-    """``read`` in a process of its own; what its client remembers of the API goes with that."""
+    """``read`` in its own process, which ends with its client's cache of the API."""
     words = [sys.executable, __file__, "read", str(kubeconfig)]
     environment = {**os.environ, "TMPDIR": str(kubeconfig.parent)}
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import Rollout, new_rollout
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.lab_cluster import Playbook
+from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import new_rollout
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     CHECKOUT,
     end_on_signals,
@@ -40,9 +41,12 @@ WAITS = {f"{OURS}node_drain", f"{OURS}calico_node_pod"}
 ON_NODE = {f"{OURS}felix_info", f"{OURS}qdisc_consistency"}
 ON_CONTROLLER = {
     *WAITS,
+    f"{OURS}calico_daemonset",
     f"{OURS}maintenance_window",
+    f"{OURS}node_cordon",
     f"{OURS}rollout_info",
     f"{OURS}rollout_lease",
+    f"{OURS}rollout_phase",
     f"{OURS}rollout_record",
     "kubernetes.core.k8s",
     "kubernetes.core.k8s_info",
@@ -51,14 +55,14 @@ ON_CONTROLLER = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What an upgrade took; of each node only in the play that goes through them."""
+    """The costs of an upgrade; per node only in the play that upgrades the nodes."""
 
     nodes: int
     #: Of the whole playbook, and of that play's nodes on average, in seconds.
     whole: float
     waited: float
     worked: float
-    #: CPU seconds of ansible-playbook and what it started, whatever else the machine does.
+    #: CPU seconds of ansible-playbook and its children; other load of the machine does not count.
     cpu: float
     #: How often a module ran, on average for a node.
     on_node: float
@@ -72,10 +76,10 @@ class Cost:
 
 
 def cost(nodes: int, cpu: float, lines: Iterable[Mapping[str, Any]]) -> Cost:
-    """From what the callback plugin wrote down."""
+    """Read from the records of the callback plugin."""
     lines = list(lines)
     plays = [line for line in lines if "play" in line]
-    # The play begins anew with each batch.
+    # The play starts again with each batch.
     start = next(line["at"] for line in plays if line["play"] == "Upgrade")
     end = next(line["at"] for line in plays if line["play"] == "Finish")
     ran = [line for line in lines if "action" in line and start <= line["at"] < end]
@@ -92,7 +96,7 @@ def cost(nodes: int, cpu: float, lines: Iterable[Mapping[str, Any]]) -> Cost:
 
 
 def measure(nodes: int) -> Cost:
-    """:raises RuntimeError: the upgrade did not end well, so its time says nothing."""
+    """:raises RuntimeError: the upgrade failed, so its time is meaningless."""
     with new_rollout("embedded", nodes=nodes, endpoints=2) as rollout:
         for node in rollout.cluster.nodes:
             rollout.cluster.seed_mismatch(node)
@@ -102,17 +106,20 @@ def measure(nodes: int) -> Cost:
             ANSIBLE_CALLBACKS_ENABLED="executions",
             EXECUTIONS=str(file),
         )
-        return cost(nodes, _upgrade(rollout), _lines(file))
+        cpu = upgrade(rollout.start(**VARIABLES))
+        rollout.must_be_complete()
+        return cost(nodes, cpu, _lines(file))
 
 
-def _upgrade(rollout: Rollout) -> float:
-    """The CPU time that it took, in seconds."""
-    running = rollout.start(**VARIABLES)
+def upgrade(running: Playbook) -> float:
+    """The CPU time of a run and all that it started, in seconds.
+
+    :raises RuntimeError: it did not end well.
+    """
     _pid, status, used = os.wait4(running.process.pid, 0)
     running.process.returncode = os.waitstatus_to_exitcode(status)
     if running.process.returncode:
         raise RuntimeError(f"the upgrade failed:\n{running.log.read_text()[-5000:]}")
-    rollout.must_be_complete()
     return used.ru_utime + used.ru_stime
 
 

@@ -48,7 +48,7 @@ def endpoint(lab: Lab, *, clsact: bool = True) -> str:
 
 
 def mismatch(lab: Lab, interface: str = "") -> str:
-    """Ingress at handle 1, egress at 2, and a stranger before both."""
+    """Ingress at handle 1, egress at 2, and a foreign filter before both."""
     interface = lab.endpoint(interface) if interface else endpoint(lab)
     for handle, hook in enumerate(("ingress", "egress"), 1):
         lab.attach(interface, hook, handle)
@@ -56,7 +56,7 @@ def mismatch(lab: Lab, interface: str = "") -> str:
     return interface
 
 
-def told(shown: Result) -> dict[str, list[tuple[int, int, str, int]]]:
+def shown_filters(shown: Result) -> dict[str, list[tuple[int, int, str, int]]]:
     """The filters of a result's endpoint, as ``seen`` gives those of the kernel."""
     return {
         hook: [
@@ -145,10 +145,10 @@ def test_check_mode_writes_nothing_and_predicts(case: str, runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("case", CHANGING)
-def test_before_and_after_are_what_tc_sees(case: str, runs: Runs) -> None:
+def test_before_and_after_agree_with_tc(case: str, runs: Runs) -> None:
     result = runs.real[case]
-    assert told(result["before"]) == seen(runs.bare[case])
-    assert told(result["after"]) == seen(runs.done[case])
+    assert shown_filters(result["before"]) == seen(runs.bare[case])
+    assert shown_filters(result["after"]) == seen(runs.done[case])
     for when, state in (("before", runs.bare[case]), ("after", runs.done[case])):
         qdisc = "clsact" if "clsact" in state.qdiscs else "none"
         assert result[when]["qdisc"] == qdisc
@@ -167,7 +167,7 @@ def test_a_second_run_changes_nothing(case: str, runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("case", CHANGING)
-def test_the_diff_is_what_changed(case: str, runs: Runs) -> None:
+def test_the_diff_shows_the_changes(case: str, runs: Runs) -> None:
     """Its lines with - and + are the attachments that went and came."""
     before, after = runs.bare[case], runs.done[case]
     lines = re.findall(r"^([-+])\S+ (ingress|egress): .*?\bid (\d+)", runs.real[case]["diff"], re.M)
@@ -185,7 +185,7 @@ def test_the_diff_is_what_changed(case: str, runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("case", CHANGING)
-def test_strangers_and_clsact_stay(case: str, runs: Runs) -> None:
+def test_foreign_filters_and_clsact_stay(case: str, runs: Runs) -> None:
     before, after = runs.bare[case], runs.done[case]
     for hook in ("ingress", "egress"):
         assert _foreign(before, hook) == _foreign(after, hook)

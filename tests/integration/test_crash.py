@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A repair killed after each of its writes: no hook is worse off, and a second run finishes it.
 
-Every program drops, so whatever gets through afterwards got through a hook that was left open.
+Every program drops, so a packet that gets through afterwards passed a hook without a program.
 """
 
 from __future__ import annotations

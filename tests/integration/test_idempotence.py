@@ -26,7 +26,7 @@ _SENTINEL = "sentinel"
 class Listener:
     """What the kernel says of changes to qdiscs and filters, from one call to the next.
 
-    It also tells of chains, which come and go with their filters, and which nobody writes.
+    It also reports chains, which come and go with their filters and are not written.
     """
 
     def __init__(self, lab: Lab, netlink: IPRoute) -> None:

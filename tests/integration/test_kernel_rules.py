@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""classifier.py, the model of the kernel's rules, held against the running kernel.
+"""kernel_rules.py, the model of the kernel's rules, held against the running kernel.
 
 The same changes are made to a hook and to its model: after each, tc must list what the model holds,
 in its order, and what the kernel refuses the model must refuse with the same errno. Filters of
@@ -46,7 +46,7 @@ IFACE = "cali0"
 ETH_P_IP = 0x0800
 _INGRESS = 0xFFFFFFF2
 _PROTOCOLS = {"all": ETH_P_ALL, "ip": ETH_P_IP}
-#: A stranger that is no cls_bpf filter, and matches every packet.
+#: A foreign filter that is not cls_bpf and matches every packet.
 U32 = ("u32", "match", "u32", "0", "0", "classid", "1:1")
 _RELEASE = tuple(map(int, os.uname().release.split(".")[:2]))
 #: Where no automatic priority is left; seen are EINVAL on 6.1 and 6.12, ENOSPC on 6.18.
@@ -106,7 +106,7 @@ class Kernel:
                 raise OSError(error.errno, str(error)) from None
 
     def delete(self, slot: Slot, chain: int) -> None:
-        """A cls_bpf filter of whatever protocol, as Felix and the collection do."""
+        """A cls_bpf filter of any protocol, as Felix and the collection attach it."""
         if chain == 0:
             self._pyroute2("del-filter", slot, 0)
             return
@@ -119,7 +119,7 @@ class Kernel:
             raise OSError(errno.ENOENT, str(error)) from None
 
     def add_by_tc(self, *words: str) -> None:
-        """What the model has no rules for: strangers' kinds and other chains. May be refused."""
+        """Filters without rules in the model: foreign kinds and other chains. May be refused."""
         self.lab.tc("filter", "add", "dev", IFACE, "ingress", *words, check=False)
 
     def _pyroute2(self, command: str, slot: Slot, protocol: int, **options: object) -> None:

@@ -24,7 +24,7 @@ def own_namespace() -> int:
 
 
 def links(shown: str) -> dict[str, int]:
-    """Interfaces by name as ``ip -json link`` tells them, with their indexes."""
+    """Interfaces by name as in ``ip -json link``, with their indexes."""
     return {link["ifname"]: link["ifindex"] for link in json.loads(shown)}
 
 
@@ -41,7 +41,7 @@ def test_which_namespace_is_audited(lab: Lab, way: str) -> None:
     if way != "default":
         assert seen == links(lab.ip("-json", "link"))
         return
-    # Other tests' interfaces may come and go on the host meanwhile.
+    # Interfaces of other tests may come and go on the host.
     steady = before.items() & links(run("ip", "-json", "link")).items()
     assert steady
     assert seen.items() >= steady
@@ -90,7 +90,7 @@ def test_no_namespace_means_staying() -> None:
         assert own_namespace() == home
 
 
-def test_what_is_no_namespace_is_refused(lab: Lab, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_namespace_is_refused(lab: Lab, tmp_path: Path) -> None:
     """And nothing of it blames a missing privilege: root asked."""
     file = tmp_path / "file"
     file.touch()

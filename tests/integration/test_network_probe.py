@@ -83,7 +83,7 @@ def test_from_the_node_and_from_the_pod(lab: Lab, pod: str) -> None:
     assert [result["error"] is None for result in found] == [result["ok"] for result in found]
 
 
-def test_a_pod_that_is_not_here_is_told_per_target(lab: Lab, pod: str) -> None:
+def test_a_missing_pod_is_an_error_of_its_target(lab: Lab, pod: str) -> None:
     lab.endpoint("cali1")  # both its ends are here
     (gone, no_pod) = probe(
         lab,
@@ -95,7 +95,7 @@ def test_a_pod_that_is_not_here_is_told_per_target(lab: Lab, pod: str) -> None:
 
 
 def test_a_pod_whose_namespace_has_no_file(lab: Lab, pod: str) -> None:
-    """And other files in the folder, of whatever kind, do no harm."""
+    """Other files of any kind in the directory do no harm."""
     with entered(pod):
         namespace = open("/proc/thread-self/ns/net", "rb")  # noqa: SIM115
     pyroute2_netns.remove(pod)

@@ -60,8 +60,8 @@ def audit_and_repair(lab: Lab, python: str) -> None:
     here: dict[str, Any] = {"netns": lab.netns, "settle": 0}
     audit = run_module("qdisc_consistency", here, python=python)
     assert audit["summary"]["verdicts"]["drifted"] == 2, audit
-    mended = run_module("bpf_endpoint", {**here, "interface": first}, python=python)
-    assert mended["verdict"] == "repaired", mended
+    result = run_module("bpf_endpoint", {**here, "interface": first}, python=python)
+    assert result["verdict"] == "repaired", result
     whole = run_module("qdisc_consistency", {**here, "state": "consistent"}, python=python)
     verdicts = whole["summary"]["verdicts"]
     assert (verdicts["repaired"], verdicts["consistent"]) == (1, 1), whole
@@ -75,7 +75,7 @@ def test_nothing_but_python_is_needed(lab: Lab, bare_python: str) -> None:
     audit_and_repair(lab, bare_python)
 
 
-def test_what_runs_already_is_attached_with_nothing_but_python(lab: Lab, bare_python: str) -> None:
+def test_a_running_program_is_attached_with_python_alone(lab: Lab, bare_python: str) -> None:
     """A program by its pin or its id, and an object by libbpf, which is no Python library."""
     interface = lab.endpoint("cali1")
     place = {"netns": lab.netns, "interface": interface, "hook": "ingress"}
@@ -158,5 +158,5 @@ def _fails(words: list[str]) -> bool:
 
 @pytest.mark.parametrize("python", other_pythons())
 def test_other_versions_of_python(lab: Lab, tmp_path: Path, python: str) -> None:
-    """Without their site-packages, whatever is in there."""
+    """Without their site-packages."""
     audit_and_repair(lab, interpreter(tmp_path, "-I -S", python))

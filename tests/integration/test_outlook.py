@@ -135,7 +135,7 @@ def at_hook(hook: str, handles: tuple[int, ...]) -> Iterator[Placed]:
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("behaviour", Behaviour)
 def test_random_states(bench: Bench, behaviour: Behaviour, seed: int) -> None:
-    """Strangers, other priorities, old names, wrong protocols and chains, in any mixture: 300."""
+    """300 mixtures of foreign filters, other priorities, old names, wrong protocols and chains."""
     dice = random.Random(seed)
     assert bench.disagreements((random_state(dice) for _unused in range(30)), behaviour) == []
 
@@ -173,7 +173,7 @@ SELDOM = {
         Placed("ingress", 100, 1, chain=5),
         Placed("ingress", 49152, 1, chain=5),
     ),
-    "a stranger there": (
+    "a foreign filter there": (
         Placed("ingress", 100, 1, "foreign"),
         Placed("ingress", 100, 1, chain=5),
         Placed("ingress", 49152, 1, chain=5),
@@ -204,7 +204,7 @@ def test_no_clsact(module_lab: Lab, bench: Bench, behaviour: Behaviour) -> None:
 @pytest.mark.parametrize("behaviour", Behaviour)
 @pytest.mark.parametrize("program", [False, True], ids=["bare", "with a program"])
 def test_ingress_qdisc(module_lab: Lab, bench: Bench, behaviour: Behaviour, program: bool) -> None:
-    """It keeps clsact out for ever, but for a Felix that removes it."""
+    """It excludes clsact permanently, unless Felix removes it."""
     interface = module_lab.endpoint(
         f"cali-ing-{list(Behaviour).index(behaviour)}{program:d}", clsact=False
     )

@@ -53,7 +53,9 @@ def mismatch(lab: Lab) -> str:
     return interface
 
 
-def test_anyone_may_audit_and_is_told_what_was_not_read(lab: Lab, interpreter: Interpreter) -> None:
+def test_an_unprivileged_audit_reports_what_it_could_not_read(
+    lab: Lab, interpreter: Interpreter
+) -> None:
     """Filters are read and judged; TCX and a look into the programs need privilege."""
     interface = mismatch(lab)
     attach_without_link(lab, interface, "ingress", lab.pin("foreign"))

@@ -4,7 +4,7 @@
 """Others at work while we look and repair: a Felix that re-attaches, interfaces that come and go.
 
 Felix wins: its newest program is the one that runs in the end, or the outcome says that it is not;
-and a policy that drops goes on dropping, whoever collides with whom.
+and a policy that drops keeps dropping, for any collision.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Disturbed(TcSocket):
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, and what is to happen in it."""
+    """A clock that advances only in sleeps, and the events of that time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -282,7 +282,7 @@ class LiveFelix:
 
     ``attached``: the last program that it attached at each hook, 0 while that is not known to stay.
     ``shot_itself``: how often its delete hit its own new filter, because a repair freed a listed
-    handle between its look and its attach. Nobody but Felix can prevent that.
+    handle between its look and its attach. Only Felix can prevent that.
     """
 
     def __init__(self, lab: Lab, interfaces: list[str], behaviour: Behaviour) -> None:

@@ -108,7 +108,7 @@ def look(lab: Lab, interface: str) -> Seen:
     )
 
 
-#: Each state that a repair was for, with the Felix that then works on a copy of it: whatever was
+#: Each repaired state, with the Felix that then works on a copy of it: whatever was
 #: repaired, and, where one hook is bare, what needs no repair under the behaviour that was named.
 AFTERWARDS = [
     (name, behaviour)
@@ -277,7 +277,7 @@ def test_the_last_audit_agrees_with_the_repair(story: Story, state: State) -> No
 def test_the_outlook_is_what_felix_does(
     module_lab: Lab, stories: dict[str, Story], name: str, state: State
 ) -> None:
-    """Of the copy that nobody repaired; and the message is Felix's own line."""
+    """Of the copy that was not repaired; and the message is Felix's own line."""
     interface = interface_of(name, LEFT_ALONE)
     behaviour = state.behaviour or Behaviour.ADD_THEN_DELETE
     outlook, line = witnessed(Felix(module_lab, behaviour).passes(interface))
@@ -293,7 +293,7 @@ def test_the_outlook_is_what_felix_does(
 def test_felix_finds_parity_after_the_repair(
     module_lab: Lab, stories: dict[str, Story], repaired_name: str, behaviour: Behaviour
 ) -> None:
-    """On every one of eight passes, of which the first mends what was bare."""
+    """On every one of eight passes, of which the first attaches the missing program."""
     copy, story = FOR_FELIX[behaviour], stories[repaired_name]
     assert _moves(story.copies["repair"][copy]) == _moves(story.results["repair"])
     interface = interface_of(repaired_name, copy)

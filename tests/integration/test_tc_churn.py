@@ -29,7 +29,7 @@ def churn(lab: Lab, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("container", [False, True])
-def test_who_still_runs_is_named(lab: Lab, container: bool) -> None:
+def test_a_running_process_is_named(lab: Lab, container: bool) -> None:
     """In a container as well, where the socket's number is the process id as it is in there."""
     interface = lab.endpoint("cali1")
     with actors.attacher(lab, interface, container=container):
@@ -64,7 +64,7 @@ def test_two_containers_with_the_same_numbers_are_both_named(lab: Lab) -> None:
     assert cali1["by"] == ["calico-node or sh"]
 
 
-def test_a_further_socket_of_a_process_tells_nothing(lab: Lab) -> None:
+def test_a_further_socket_of_a_process_is_unknown(lab: Lab) -> None:
     with actors.attacher(lab, lab.endpoint("cali1"), which="second"):
         (cali1,) = churn(lab)["interfaces"]
     assert cali1["by"] == ["unknown"]

@@ -155,7 +155,7 @@ def test_delete_then_add_lets_denied_packets_through(lab: Lab) -> None:
                     break
             stream.pause()
             assert 0 < stream.received < stream.sent, hook
-            # No packet is told apart wrongly: those that got through are those that met no program.
+            # No packet is misclassified: those that got through are those that met no program.
             until(
                 lambda h=hook, s=stream: s.received + stage.met(h) == s.sent,  # type: ignore[misc]
                 f"{hook}: each packet either met the program or got through",

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A hook that someone else leaves bare while a repair is settling gets its own program back."""
+"""A hook that another process leaves bare during the settle time gets its program back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CALI = "cali0123456789a"
 def repaired_while(lab: Lab, others_do: Callable[[], object], put_back_refused: int = 0) -> Outcome:
     """Repair a mismatch, egress at 2, while others do something after the last write.
 
-    :param put_back_refused: the errno with which whatever is added after that is refused.
+    :param put_back_refused: the errno with which every later add is refused.
     """
     with entered(lab.netns), TcSocket() as tc, pytest.MonkeyPatch.context() as patch:
         reader = Reader(tc)
@@ -62,7 +62,7 @@ def egress(lab: Lab) -> int:
     return lab.program_ids(CALI, "egress")[0]
 
 
-def test_nobody_does_anything(lab: Lab, egress: int) -> None:
+def test_undisturbed(lab: Lab, egress: int) -> None:
     outcome = repaired_while(lab, lambda: None)
     assert (outcome.verdict, outcome.notes) == (Verdict.REPAIRED, ())
     assert lab.program_ids(CALI, "egress") == [egress]
@@ -78,7 +78,7 @@ def test_the_last_program_is_deleted(lab: Lab, egress: int) -> None:
 
 
 def test_it_cannot_be_put_back(lab: Lab, egress: int) -> None:
-    """The hook is open, and what was done is told all the same, and what to do."""
+    """The hook is open; the result still has the steps done and what to do next."""
     detach = partial(lab.detach, CALI, "egress", 1)
     outcome = repaired_while(lab, detach, put_back_refused=errno.ENOMEM)
     assert lab.filters(CALI, "egress") == []
@@ -105,7 +105,7 @@ def test_felix_deletes_its_own_new_filter(lab: Lab, egress: int) -> None:
 
 
 def test_felix_attaches_a_newer_one_and_deletes_ours(lab: Lab, egress: int) -> None:
-    """Nothing to mend: Felix wins, and it is told that its work left another mismatch."""
+    """Nothing to restore: Felix wins, and the result shows the mismatch that it left."""
 
     def reattach() -> None:
         lab.attach(CALI, "egress", 2, variant="newer")

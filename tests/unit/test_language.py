@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The text that users see in modules, roles and playbooks is plain English."""
+"""What users see in modules, roles and playbooks, the sources and tests, are plain English."""
 
 from __future__ import annotations
 
@@ -16,16 +16,43 @@ CLUMSY = re.compile(
     r"\b(told|mends?|mended|anew|nobody|whoever|for\s+ever|goes\s+on|meanwhile|as\s+it\s+stands)\b",
     re.IGNORECASE,
 )
+#: Folders of plugins/module_utils of which messages, docstrings and names are checked alike.
+CORE = ("calico", "endpoint", "felix", "kernel", "report", "rollout", "kube")
+#: Files whose words are still to be checked.
+LATER = {
+    "plugins/module_utils/kube/drain.py",
+    "plugins/module_utils/kube/lease.py",
+    "plugins/module_utils/rollout/preflight.py",
+    "tests/system/lab/conftest.py",
+    "tests/system/lab/contract/test_paging.py",
+    "tests/system/lab/test_calico_node_pod.py",
+    "tests/system/lab/test_lease.py",
+    "tests/system/lab/test_node_drain.py",
+    "tests/system/lab/test_refusals.py",
+}
+#: Files in which nobody is the name of a user.
+NOBODY = {
+    "tests/system/lab/contract/test_access.py",
+    "tests/system/lab/test_control_plane.py",
+}
 SEEN = sorted(
     path
     for glob in (
         "plugins/modules/*.py",
         "plugins/doc_fragments/*.py",
-        "plugins/filter/*.yml",
+        "plugins/filter/*",
+        "plugins/action/*.py",
+        "plugins/plugin_utils/*",
+        "plugins/module_utils/*.py",
+        *(f"plugins/module_utils/{folder}/*.py" for folder in CORE),
         "roles/**/*.yml",
         "playbooks/**/*.yml",
+        "molecule/**/*.yml",
+        "tests/bench/**/*.py",
+        "tests/system/**/*.py",
     )
     for path in CHECKOUT.glob(glob)
+    if path.is_file() and str(path.relative_to(CHECKOUT)) not in LATER | NOBODY
 )
 
 

@@ -54,6 +54,9 @@ _NEW_PROGRAM = 1 << 31
 #: where no priority is left, and each of its passes leads to another state.
 _BETWEEN_RUNS = (Behaviour.ADD_THEN_DELETE, Behaviour.REPLACE_AND_COMPARE, Behaviour.REPLACE)
 
+#: How many states one search considers; a few hundredths of a second each at worst.
+_MOST_STATES = 100
+
 #: How many states between the steps are stuck, alternating, healing where the start was better:
 #: first for the behaviours of the policy, then for the others.
 Harm = tuple[int, ...]
@@ -111,22 +114,24 @@ def _plain_attachment(a: Attachment, number: int) -> Attachment:
 @lru_cache(maxsize=4096)
 def find_moves(endpoint: Endpoint, policy: Policy) -> Found:
     """The least harmful moves, then the fewest, to an endpoint whose outlook is ``ok``."""
-    unsafe = False
-    for option in _options(endpoint, policy):
-        if _recovery(policy).covers(option):
-            return Found(option.steps)
-        unsafe = True
-    return Found((), unsafe)
+    options = _options(endpoint, policy)
+    safe = _recovery(policy).first_covered(options)
+    if safe is not None:
+        return Found(safe.steps)
+    best = next(iter(options), None)
+    if best is not None and best.harm == _HARMLESS:
+        return Found(best.steps)
+    return Found((), unsafe=best is not None)
 
 
 # --- what comes after a kill ----------------------------------------------------------------------
 
 
 class _Recovery:
-    """Which states a run of ``policy`` can bring to ``ok``, even if every run but one is killed.
+    """Which states a run of ``policy`` can bring to ``ok``.
 
-    That is the largest set in which each state is ``ok`` already, or has a plan all of whose
-    intermediate states, and what passes of Felix make of them, are in the set again.
+    That is the largest set in which each state is ``ok``, or has a harmless plan, or has another
+    plan all of whose intermediate states, and what passes of Felix make of them, are in the set.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -134,8 +139,13 @@ class _Recovery:
         self._in: set[Endpoint] = set()
         self._out: set[Endpoint] = set()
 
-    def covers(self, option: _Option) -> bool:
-        return all(self._has(state) for state in self._needs(option))
+    def first_covered(self, options: Iterable[_Option]) -> _Option | None:
+        """None also where the search takes too long: what is not shown to be safe is not done."""
+        budget = iter(range(_MOST_STATES))
+        for option in options:
+            if all(self._has(state, budget) for state in self._needs(option)):
+                return option
+        return None
 
     def _needs(self, option: _Option) -> set[Endpoint]:
         return {
@@ -146,7 +156,7 @@ class _Recovery:
             if _severities(later.ingress, later.egress)[self._policy.behaviour]
         }
 
-    def _has(self, state: Endpoint) -> bool:
+    def _has(self, state: Endpoint, budget: Iterator[int]) -> bool:
         """Assume that every new state is in the set, until one turns out to have no plan."""
         needs: dict[Endpoint, set[Endpoint]] = {}
         todo = [state]
@@ -154,7 +164,12 @@ class _Recovery:
             now = todo.pop()
             if now in self._in or now in self._out or now in needs:
                 continue
+            if next(budget, None) is None:
+                return False
             for option in _options(now, self._policy):
+                if option.harm == _HARMLESS:
+                    self._in.add(now)
+                    break
                 needed = self._needs(option)
                 if needed.isdisjoint(self._out):
                     needs[now] = needed

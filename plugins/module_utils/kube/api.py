@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes API by paths and plain dicts, patient with a server that is busy or away."""
+"""The Kubernetes API by paths and plain dicts, with retries while the server is busy or away."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Object = dict[str, Any]
 Kept = TypeVar("Kept")
 
 _JSON = "application/json"
-_PASSING = frozenset({429, 500, 502, 503, 504})
-#: Objects in one answer, as kubectl has it; and how often a list that expires is begun.
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+#: Objects in one answer, as in kubectl; and how often reading a list that expires is started.
 _PAGE, _STARTS = 500, 3
 _GONE = 410
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
 
 class ConnectionLost(ApiError):
-    """No answer came."""
+    """The server did not answer."""
 
 
 class BudgetExhausted(ApiError):
     """A PodDisruptionBudget does not allow an eviction now, as ``message`` says.
 
-    Nothing is wrong with the server: asking again at once is of no use.
+    The server works as it should: an immediate retry does not help.
     """
 
     def __init__(self, operation: str, status: int, reason: str, message: str) -> None:
@@ -39,7 +39,7 @@ class BudgetExhausted(ApiError):
 
 
 class _Expired(Exception):
-    """A list's next page is of a moment that the server has forgotten."""
+    """The server no longer has the snapshot that a list's next page belongs to."""
 
     def __init__(self, error: ApiError) -> None:
         super().__init__(str(error))
@@ -47,48 +47,47 @@ class _Expired(Exception):
 
 
 class Send(Protocol):
-    """Asks the server once; the answer's body."""
+    """Sends one request and returns the body of the answer."""
 
     def __call__(
         self, method: str, path: str, query: Mapping[str, Any], content_type: str, body: Any
     ) -> bytes:
-        """:raises ApiError: any answer but a good one, or none."""
+        """:raises ApiError: the server answered with an error, or not at all."""
 
 
-def unheard(text: str) -> None:
-    """A ``tell`` for where nobody listens."""
+def discard(text: str) -> None:
+    """A ``log`` that drops what it gets."""
 
 
 class Kube:
     """The Kubernetes API by paths and plain dicts.
 
-    Answers of 429 and 5xx, and lost connections, are tried again for ``patience`` seconds, which
-    ``tell`` hears of. A write whose answer was lost may so be made twice: what it is refused for
-    then (409, or 404 for a delete) is raised like any other refusal. Every method raises
-    ``ApiError``.
+    Requests that end in 429, 5xx or a lost connection are retried for ``patience`` seconds, and
+    ``log`` gets a line about it. A write whose answer was lost may be sent twice: the error of the
+    second (409, or 404 for a delete) is raised like any other. Every method raises ``ApiError``.
     """
 
     def __init__(
         self,
         send: Send,
         patience: float = 60.0,
-        tell: Callable[[str], None] = unheard,
+        log: Callable[[str], None] = discard,
         clock: Clock = CLOCK,
     ) -> None:
         self._send = send
         self._patience = patience
-        self._tell = tell
+        self._log = log
         self._clock = clock
 
     def asking_once(self) -> Kube:
-        """The same API without any patience."""
-        return Kube(self._send, 0, self._tell, self._clock)
+        """The same API without retries."""
+        return Kube(self._send, 0, self._log, self._clock)
 
     def get(self, path: str, **query: Any) -> Object:
         return self._ask("GET", path, query)
 
     def find(self, path: str) -> Object | None:
-        """None where there is no such object."""
+        """None if there is no such object."""
         try:
             return self.get(path)
         except ApiError as error:
@@ -98,13 +97,13 @@ class Kube:
 
     def items(self, path: str, **query: Any) -> list[Object]:
         """All objects of a list that does not grow with the cluster."""
-        return self.collect(path, lambda held: held, **query)
+        return self.collect(path, lambda listed: listed, **query)
 
     def collect(self, path: str, keep: Callable[[Object], Kept | None], **query: Any) -> list[Kept]:
-        """What ``keep`` makes of each object of a list, but for None.
+        """What ``keep`` returns for each object of a list, without None.
 
-        The list is read in pages of which one is held at a time, and all are of the same moment:
-        if the server forgets that moment (410), reading starts over. A list is whole or an error.
+        The list is read in pages, with one page in memory at a time. All pages are of one snapshot:
+        if the server no longer has it (410), reading starts over. The result is never partial.
         """
         starts = 0
         while True:
@@ -114,12 +113,12 @@ class Kube:
             except _Expired as expired:
                 if starts == _STARTS:
                     raise expired.error from expired
-            self._tell(f"GET {path}: the list expired while it was read; started over")
+            self._log(f"GET {path}: the list expired while it was read; started over")
 
     def _collect_once(
         self, path: str, keep: Callable[[Object], Kept | None], query: Mapping[str, Any]
     ) -> list[Kept]:
-        """:raises _Expired: the server does not know the list's moment any more."""
+        """:raises _Expired: the server no longer has the snapshot of the list."""
         kept: list[Kept] = []
         page: dict[str, Any] = {"limit": _PAGE, **query}
         while True:
@@ -132,15 +131,15 @@ class Kube:
             following = (answer.get("metadata") or {}).get("continue")
             if "items" not in answer or (following and following == page.get("continue")):
                 raise ApiError(f"GET {path}", 200, "", "the answer is not the list's next page")
-            kept += [made for held in answer["items"] or () if (made := keep(held)) is not None]
+            kept += [made for listed in answer["items"] or () if (made := keep(listed)) is not None]
             if not following:
                 return kept
             page["continue"] = following
             del answer  # before the next page arrives
 
     def text(self, path: str, **query: Any) -> str:
-        """An answer that is no JSON, such as a log."""
-        return self._patiently("GET", path, query).decode(errors="replace")
+        """An answer that is not JSON, such as a log."""
+        return self._send_with_retries("GET", path, query).decode(errors="replace")
 
     def create(self, path: str, body: Object) -> Object:
         return self._ask("POST", path, body=body)
@@ -148,10 +147,10 @@ class Kube:
     def replace(self, path: str, body: Object) -> Object:
         return self._ask("PUT", path, body=body)
 
-    def patch(self, path: str, body: Any, kind: str = "merge") -> Object:
+    def patch(self, path: str, body: Any, kind: str = "merge", *, dry_run: bool = False) -> Object:
         """``kind``: merge, strategic-merge, or json, where ``body`` is a list of operations."""
-        content_type = f"application/{kind}-patch+json"
-        return self._ask("PATCH", path, body=body, content_type=content_type)
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._ask("PATCH", path, query, body, f"application/{kind}-patch+json")
 
     def delete(self, path: str, body: Object | None = None) -> Object:
         """``body``: the DeleteOptions."""
@@ -165,10 +164,12 @@ class Kube:
         body: Any = None,
         content_type: str = _JSON,
     ) -> Object:
-        answer: Object = json.loads(self._patiently(method, path, query or {}, content_type, body))
+        answer: Object = json.loads(
+            self._send_with_retries(method, path, query or {}, content_type, body)
+        )
         return answer
 
-    def _patiently(
+    def _send_with_retries(
         self,
         method: str,
         path: str,
@@ -182,16 +183,16 @@ class Kube:
             try:
                 return self._send(method, path, query, content_type, body)
             except ApiError as error:
-                if not _passes(error) or self._clock.now() + pause > until:
+                if not _is_transient(error) or self._clock.now() + pause > until:
                     raise
                 if pause == _FIRST_PAUSE:
-                    self._tell(f"{error}; tried again for {self._patience:.0f} s")
+                    self._log(f"{error}; tried again for {self._patience:.0f} s")
             self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _passes(error: ApiError) -> bool:
-    """Whether the same question may soon get another answer."""
+def _is_transient(error: ApiError) -> bool:
+    """Whether a retry may succeed."""
     if isinstance(error, BudgetExhausted):
         return False
-    return isinstance(error, ConnectionLost) or error.status in _PASSING
+    return isinstance(error, ConnectionLost) or error.status in _TRANSIENT

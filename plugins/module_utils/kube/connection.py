@@ -1,9 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to the Kubernetes API: that of kubernetes.core, with its options and variables.
+"""The connection to the Kubernetes API: made by kubernetes.core, with its options and variables.
 
-What may be missing is imported when it is needed: Ansible also reads this file without it.
+This file can be imported without kubernetes.core; ``connect`` then raises an error. The imports are
+at the top since Ansible forks for each task: in a function they would cost each half a second.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ApiError, Refusal
-from .api import BudgetExhausted, ConnectionLost, Kube, unheard
+from .api import BudgetExhausted, ConnectionLost, Kube, discard
 
+_unavailable = ""
 try:
     from ansible_collections.kubernetes.core.plugins.module_utils.args_common import (  # type: ignore[import-untyped]
         AUTH_ARG_SPEC,
     )
-except ImportError:
-    AUTH_ARG_SPEC = {}  # ``connect`` says what is missing
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s import (  # type: ignore[import-untyped]
+        client as _core,
+    )
+except ImportError as error:
+    AUTH_ARG_SPEC, _core, _unavailable = {}, None, str(error)
 
 #: The options of ``kubernetes.core.k8s_auth_options``, for an argument spec.
 AUTH: Mapping[str, Any] = AUTH_ARG_SPEC
@@ -29,30 +34,26 @@ _TIMEOUT = (10, 60)
 
 
 def connect(
-    options: Mapping[str, Any], tell: Callable[[str], None] = unheard, patience: float = 60.0
+    options: Mapping[str, Any], log: Callable[[str], None] = discard, patience: float = 60.0
 ) -> Kube:
-    """The API that the options, or K8S_AUTH_*, name; it is first asked by the first call.
+    """The API that the options or K8S_AUTH_* name; the first request connects to it.
 
-    ``tell`` hears when the API has to be waited for.
+    ``log`` gets a line when a request is retried.
 
     :raises Refusal: a library is missing.
     """
-    try:
-        from ansible_collections.kubernetes.core.plugins.module_utils.k8s import (  # type: ignore[import-untyped]
-            client,
-        )
-    except ImportError as error:
-        raise _missing(str(error)) from error
-    if not hasattr(client, "kubernetes"):  # kubernetes.core bears its absence
-        raise _missing("no Python library kubernetes")
-    return Kube(_Sender(client, {name: options.get(name) for name in AUTH}), patience, tell)
+    if _core is None:
+        raise _missing(_unavailable)
+    if not hasattr(_core, "kubernetes"):  # kubernetes.core can be imported without it
+        raise _missing("the Python library kubernetes is missing")
+    return Kube(_Sender(_core, {name: options.get(name) for name in AUTH}), patience, log)
 
 
 def _missing(what: str) -> Refusal:
     return Refusal(
-        f"the controller can't talk to Kubernetes: {what}; it needs the collection kubernetes.core"
-        " (ansible-galaxy collection install kubernetes.core) and, for the Python that runs"
-        " Ansible, its library (pip install kubernetes)"
+        f"the controller can't connect to Kubernetes: {what}; it needs the collection"
+        " kubernetes.core (ansible-galaxy collection install kubernetes.core) and, for the Python"
+        " that runs Ansible, its library (pip install kubernetes)"
     )
 
 
@@ -81,15 +82,15 @@ class _Sender:
             )
             data: bytes = answer.data
         except self._core.kubernetes.client.exceptions.ApiException as error:
-            raise _refusal(operation, error) from error
+            raise _api_error(operation, error) from error
         except self._core.urllib3.exceptions.HTTPError as error:
-            raise self._silence(operation, error) from error
+            raise self._no_answer(operation, error) from error
         return data
 
     def _connected(self) -> Any:
-        """The dynamic client: making it asks the API which groups it has.
+        """The dynamic client; creating it reads the API groups of the server.
 
-        :raises Refusal: it is not said, or not readable, where the API is and as whom to ask.
+        :raises Refusal: the address of the API or the credentials are missing, or not readable.
         """
         if self._client is None:
             from yaml import YAMLError
@@ -99,28 +100,28 @@ class _Sender:
                 self._client = self._core.get_api_client(**self._options).client
             except (*no_config, YAMLError, OSError) as error:
                 raise Refusal(
-                    f"no way to the Kubernetes API: {error}; give kubeconfig, or host and api_key,"
-                    " or set K8S_AUTH_KUBECONFIG; nothing was changed"
+                    f"can't connect to the Kubernetes API: {error}; set kubeconfig, or host and"
+                    " api_key, or K8S_AUTH_KUBECONFIG; nothing was changed"
                 ) from error
         return self._client
 
-    def _silence(self, operation: str, error: Any) -> ApiError:
-        """No answer at all; a certificate that is not trusted stays so, however often asked."""
+    def _no_answer(self, operation: str, error: Any) -> ApiError:
+        """The error for a missing answer; an untrusted certificate is not retried."""
         cause = getattr(error, "reason", None) or error
-        for_good = isinstance(cause, self._core.urllib3.exceptions.SSLError)
-        kind = ApiError if for_good else ConnectionLost
+        permanent = isinstance(cause, self._core.urllib3.exceptions.SSLError)
+        kind = ApiError if permanent else ConnectionLost
         return kind(operation, 0, type(cause).__name__, str(cause))
 
 
-def _refusal(operation: str, error: Any) -> ApiError:
-    """The API's answer as an error of ours."""
+def _api_error(operation: str, error: Any) -> ApiError:
+    """The API's answer as an ApiError."""
     try:
         status = json.loads(error.body or "{}")
-    except ValueError:  # from a proxy, or an API server that is just starting
+    except ValueError:  # from a proxy, or an API server that is starting
         status = {"message": str(error.body)[:200]}
     answer = (operation, error.status, status.get("reason") or error.reason or "")
     causes = (status.get("details") or {}).get("causes") or ()
     if any(cause.get("reason") == "DisruptionBudget" for cause in causes):
-        told = "; ".join(cause["message"] for cause in causes if cause.get("message"))
-        return BudgetExhausted(*answer, told or status.get("message", ""))
+        messages = "; ".join(cause["message"] for cause in causes if cause.get("message"))
+        return BudgetExhausted(*answer, messages or status.get("message", ""))
     return ApiError(*answer, status.get("message") or "")

@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
-from .api import BudgetExhausted, Kube, Object, unheard
-from .clock import CLOCK, Clock
+from .api import BudgetExhausted, Object
+from .cordon import cordon
 from .drain_filters import Choice, Leave, choose
-from .lease import not_held
 from .pdb import obstacles
 from .pods import Pod, is_ready, name_of, path_of, terminating_since, uid_of
-from .progress import Progress
 from .read_pdb import read_budgets
+from .session import Session
 
 #: Seconds before a refused eviction is asked for again, as kubectl has it.
 _RETRY = 5.0
@@ -37,6 +35,8 @@ class Order:
     leave: Leave = field(default_factory=Leave)
     #: Delete the pods, whatever their budgets say.
     disable_eviction: bool = False
+    #: The run that cordons the node first; None leaves that to the caller.
+    cordoned_by: str | None = None
 
 
 @dataclass
@@ -50,23 +50,16 @@ class _Leaving:
 
 
 class Drain:
-    """Empties one node; ``keep`` is called while waiting, and may raise to end it."""
+    """Empties one node."""
 
-    def __init__(
-        self,
-        kube: Kube,
-        order: Order,
-        tell: Callable[[str], None] = unheard,
-        keep: Callable[[], object] = not_held,
-        clock: Clock = CLOCK,
-    ) -> None:
-        self._kube = kube
-        self._hasty = kube.asking_once()  # one pod's refusal must not hold up the others
+    def __init__(self, session: Session, order: Order) -> None:
+        self._session = session
+        self._kube = session.kube
+        self._hasty = session.kube.asking_once()  # one pod's refusal must not hold up the others
         self._order = order
-        self._keep = keep
-        self._clock = clock
-        self._progress = Progress(tell, clock)
-        self._tell = tell
+        self._clock = session.clock
+        self._progress = session.progress()
+        self._cordoned = False
         self._choice = Choice()
         self._left: list[_Leaving] = []
         self._evicted: list[str] = []
@@ -74,6 +67,8 @@ class Drain:
     def predict(self) -> Object:
         """What ``run`` would do now, as its result, with the ``budgets`` that stand in the way."""
         choice = self._choice = self._choose()
+        if self._order.cordoned_by is not None:
+            self._cordoned = cordon(self._session, self._order.node, self._order.cordoned_by, True)
         named = [name_of(pod) for pod in choice.evict]
         asked = (
             ()
@@ -84,7 +79,7 @@ class Drain:
         blocked = "".join(f"; {each.text}" for each in asked)
         return {
             **self._result(),
-            "changed": bool(named),
+            "changed": bool(named) or self._cordoned,
             "evicted": named,
             "budgets": [asdict(each) for each in asked],
             "msg": text + blocked,
@@ -97,6 +92,10 @@ class Drain:
         :raises DataplaneError: some are there at the end of the time, with why.
         """
         self._choice = self._choose()
+        if self._order.cordoned_by is not None:
+            self._session.renew_lease()
+            self._cordoned = cordon(self._session, self._order.node, self._order.cordoned_by)
+            self._choice = self._choose()  # with what was scheduled before the cordon
         self._left = [_Leaving(pod, _ending(pod)) for pod in self._choice.evict]
         for each in self._left:
             each.asked = terminating_since(each.pod) is not None
@@ -113,7 +112,7 @@ class Drain:
     def _empty(self, until: float) -> None:
         while True:
             for each in self._left:
-                self._keep()
+                self._session.renew_lease()
                 self._ask(each)
             self._left = self._still_there()
             if not self._left:
@@ -179,7 +178,7 @@ class Drain:
     def _postpone(self, each: _Leaving, why: str) -> None:
         each.next_at = self._clock.now() + _RETRY
         if each.why != why:
-            self._tell(f"{name_of(each.pod)}: {why}; asked again every {_RETRY:.0f} s")
+            self._session.log(f"{name_of(each.pod)}: {why}; asked again every {_RETRY:.0f} s")
         each.why = why
 
     def _still_there(self) -> list[_Leaving]:
@@ -206,7 +205,8 @@ class Drain:
 
     def _result(self) -> dict[str, Any]:
         return {
-            "changed": bool(self._evicted),
+            "changed": bool(self._evicted) or self._cordoned,
+            "cordoned": self._cordoned,
             "evicted": self._evicted,
             # "skipped" would tell Ansible that the task was.
             "kept": _listed(self._choice.skip),

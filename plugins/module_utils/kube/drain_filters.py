@@ -1,11 +1,12 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pods of a node are evicted, which stay, and which nobody but the caller may let go. Pure.
+"""Which pods a drain evicts, which it keeps, and which it evicts only on request. Pure.
 
 The rules are those of ``kubectl drain --ignore-daemonsets`` (k8s.io/kubectl, pkg/drain/filters.go):
-a finished pod may always go. Unlike there, a finished pod of a DaemonSet that is deleted already is
-not waited for: it holds nothing, and the finalizer of a replacement may keep it.
+a finished pod is always evicted. Unlike kubectl, a drain does not wait for a finished pod of a
+DaemonSet that is being deleted: it uses no resources, and the finalizer of a replacement may keep
+it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from .pods import (
 
 @dataclass(frozen=True)
 class Leave:
-    """What the caller takes upon himself."""
+    """What the caller accepts to lose."""
 
-    #: Pods that nothing will make again.
+    #: Pods that no controller recreates.
     force: bool = False
-    #: Data in emptyDir volumes, which goes with its pod.
+    #: Data in emptyDir volumes, which is deleted with the pod.
     delete_emptydir_data: bool = False
 
 
@@ -58,7 +59,7 @@ def choose(pods: Iterable[Pod], leave: Leave) -> Choice:
 
 def _stays(pod: Pod) -> str | None:
     if is_mirror(pod):
-        return "a static pod of the kubelet's"
+        return "a static pod of the kubelet"
     owner = controller_of(pod)
     goes = is_finished(pod) and terminating_since(pod) is None
     if owner and owner["kind"] == "DaemonSet" and not goes:
@@ -67,12 +68,12 @@ def _stays(pod: Pod) -> str | None:
 
 
 def _needs(pod: Pod, leave: Leave) -> str | None:
-    """What the caller has to say before it may go."""
+    """The options that the caller has to set before the pod is evicted."""
     if is_finished(pod):
         return None
     needs = []
     if controller_of(pod) is None and not leave.force:
-        needs.append("no controller would make it again: force")
+        needs.append("no controller recreates it: set force")
     if has_local_data(pod) and not leave.delete_emptydir_data:
-        needs.append("data in an emptyDir would be lost: delete_emptydir_data")
+        needs.append("its emptyDir data would be lost: set delete_emptydir_data")
     return "; ".join(needs) or None

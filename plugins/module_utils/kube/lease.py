@@ -3,28 +3,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Lease that lets one rollout at a time work on a cluster.
 
-Who holds it is judged as leader election does: another's Lease counts as abandoned when it stays as
-it is for its whole duration under our own eyes, so clocks that differ do no harm.
+Expiry is judged as client-go's leader election judges it: by how long this process has seen no
+renewal on its own monotonic clock. The times in a Lease are its holder's and are only shown, so
+clocks that differ do no harm. The price: the Lease of a dead run is watched for its whole duration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
-from .api import Kube, Object, unheard
-from .clock import CLOCK, Clock
-from .progress import Progress
+from .api import Object
+from .session import Session
 
 _API_VERSION = "coordination.k8s.io/v1"
 #: A Lease is renewed after this part of its duration, so that two renewals may be missed.
 _RENEWED_AFTER = 1 / 3
-#: So many durations old by our own clock, it is expired at once: no clock is that wrong.
-_SURELY_EXPIRED = 2
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -41,6 +38,7 @@ class Record:
 
     @property
     def expires(self) -> datetime | None:
+        """By its holder's clock: to show, not to judge by."""
         return self.renewed and self.renewed + timedelta(seconds=self.duration)
 
     def __str__(self) -> str:
@@ -48,16 +46,6 @@ class Record:
             f"{self.holder}, since {_shown(self.acquired)}, last renewed {_shown(self.renewed)}"
             f" for {self.duration:.0f} s"
         )
-
-
-class Standing(Enum):
-    """How we stand to a Lease at one look."""
-
-    FREE = "free"
-    OURS = "ours"
-    EXPIRED = "expired"
-    #: Another's; whether it is alive shows only by watching it.
-    TAKEN = "taken"
 
 
 class LeaseLost(DataplaneError):
@@ -85,42 +73,27 @@ def read_record(lease: Mapping[str, Any] | None) -> Record:
     )
 
 
-def standing(record: Record, holder: str, now: datetime) -> Standing:
-    """``now``: our own clock's UTC."""
-    if not record.holder:
-        return Standing.FREE
-    if record.holder == holder:
-        return Standing.OURS
-    longest = timedelta(seconds=_SURELY_EXPIRED * record.duration)
-    if record.renewed and now - record.renewed > longest:
-        return Standing.EXPIRED
-    return Standing.TAKEN
+@dataclass(frozen=True)
+class LeaseOptions:
+    """Which Lease, and as whom; ``duration`` in whole seconds."""
 
-
-def not_held() -> None:
-    """A ``keep`` for where no Lease is held."""
+    namespace: str
+    name: str
+    holder: str
+    duration: int
 
 
 class Lease:
-    """One Lease, as ``holder`` sees it; ``duration`` in whole seconds."""
+    """One Lease, as its holder sees it."""
 
-    def __init__(
-        self,
-        kube: Kube,
-        namespace: str,
-        name: str,
-        holder: str,
-        duration: int,
-        tell: Callable[[str], None] = unheard,
-        clock: Clock = CLOCK,
-    ) -> None:
-        self._kube = kube
-        self._name, self._namespace = name, namespace
-        self._list = f"/apis/{_API_VERSION}/namespaces/{namespace}/leases"
-        self._holder = holder
-        self._duration = duration
-        self._tell = tell
-        self._clock = clock
+    def __init__(self, session: Session, options: LeaseOptions) -> None:
+        self._session = session
+        self._kube = session.kube
+        self._clock = session.clock
+        self._name, self._namespace = options.name, options.namespace
+        self._list = f"/apis/{_API_VERSION}/namespaces/{options.namespace}/leases"
+        self._holder = options.holder
+        self._duration = options.duration
         self._renewed_at: float | None = None
 
     def __str__(self) -> str:
@@ -128,38 +101,27 @@ class Lease:
 
     # --- operations -----------------------------------------------------------------------------
 
-    def take(self) -> Held:
-        """Take it, or renew it where it is ours already; waits while it can't tell.
+    def take(self, check: bool = False) -> Held:
+        """Take it, or renew it where it is ours; with ``check`` only say what that would do.
 
         :raises Refusal: another renews it.
         """
-        watched: Record | None = None
-        since = self._clock.now()
-        progress = Progress(self._tell, self._clock)
         while True:
-            lease, record = self._read()
-            if standing(record, self._holder, self._clock.utc()) is Standing.TAKEN:
-                if watched and watched.holder == record.holder and watched != record:
-                    raise self._refusal(record)
-                if record != watched:
-                    watched, since = record, self._clock.now()
-                left = record.duration - (self._clock.now() - since)
-                if left > 0:
-                    progress.show(f"{self} is held by {record}: watching whether that is alive")
-                    self._clock.sleep(min(1.0, left))
-                    continue
-            if held := self._write(lease, record):
+            lease, record = self._takeable()
+            if held := self._predicted(record) if check else self._write(lease, record):
+                if self._is_anothers(record):
+                    self._session.log(f"{self} is taken over from {record.holder}")
                 return held
 
-    def renew(self) -> Held:
-        """Renew it, which we hold.
+    def renew(self, check: bool = False) -> Held:
+        """Renew it, which we hold; with ``check`` only see whether we do.
 
         :raises LeaseLost: we don't.
         """
         while True:
             lease, record = self._read()
             self._check_ours(record)
-            if held := self._write(lease, record):
+            if held := self._predicted(record) if check else self._write(lease, record):
                 return held
 
     def release(self, check: bool = False) -> Held:
@@ -174,21 +136,6 @@ class Lease:
             if held := self._put(lease, free, record):
                 return held
 
-    def look(self, expected: bool) -> Held:
-        """What ``take``, or ``renew`` where it is ``expected`` to be ours, would do, by one look.
-
-        :raises Refusal: it is another's, and not expired.
-        :raises LeaseLost: it is expected to be ours and is not.
-        """
-        _lease, record = self._read()
-        if expected:
-            self._check_ours(record)
-        now = self._clock.utc()
-        alive = record.expires is None or now < record.expires
-        if standing(record, self._holder, now) is Standing.TAKEN and alive:
-            raise self._refusal(record)
-        return Held(record.holder != self._holder, self._wanted(record), record)
-
     def keep(self) -> None:
         """Renew it when that is due: for whoever waits for long.
 
@@ -200,12 +147,11 @@ class Lease:
         if due:
             self.renew()
 
-    def hold(self, seconds: float, last: Callable[[], object] = not_held) -> Held:
-        """Keep it for so long, or until ``last`` raises; it is fresh then."""
-        progress = Progress(self._tell, self._clock)
+    def hold(self, seconds: float) -> Held:
+        """Keep it for so long; it is fresh then."""
+        progress = self._session.progress()
         until = self._clock.now() + seconds
         while (left := until - self._clock.now()) > 0:
-            last()
             self.keep()
             progress.show(f"{self} is kept for {seconds:.0f} s")
             self._clock.sleep(min(1.0, left))
@@ -217,6 +163,31 @@ class Lease:
         lease = self._kube.find(f"{self._list}/{self._name}")
         return lease, read_record(lease)
 
+    def _takeable(self) -> tuple[Object | None, Record]:
+        """The Lease once it is free, ours, or was not renewed for its whole duration.
+
+        :raises Refusal: another renews it.
+        """
+        lease, record = self._read()
+        watched, since, progress = record, self._clock.now(), self._session.progress()
+        duration = record.duration or self._duration
+        while self._is_anothers(record):
+            if record != watched:
+                raise self._refusal(record)
+            left = duration - (self._clock.now() - since)
+            if left <= 0:
+                break
+            progress.show(
+                f"{self} is held by {record}: watching whether that is alive; it is taken over"
+                f" after {duration:.0f} s without a renewal"
+            )
+            self._clock.sleep(min(1.0, left))
+            lease, record = self._read()
+        return lease, record
+
+    def _is_anothers(self, record: Record) -> bool:
+        return record.holder not in ("", self._holder)
+
     def _wanted(self, record: Record) -> Record:
         """The Lease once we took or renewed it."""
         now = self._clock.utc()
@@ -224,6 +195,9 @@ class Lease:
         if record.holder == self._holder:
             return ours
         return replace(ours, holder=self._holder, acquired=now, transitions=record.transitions + 1)
+
+    def _predicted(self, record: Record) -> Held:
+        return Held(record.holder != self._holder, self._wanted(record), record)
 
     def _write(self, lease: Object | None, record: Record) -> Held | None:
         """Take or renew it as it was read; None where somebody wrote it meanwhile."""

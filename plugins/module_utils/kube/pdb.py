@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which PodDisruptionBudgets stand in the way of emptying a node. Pure."""
+"""Which PodDisruptionBudgets block the drain of a node. Pure."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from .pods import Pod, is_finished, is_ready, name_of, phase_of, terminating_sin
 
 @dataclass(frozen=True)
 class Budget:
-    """One PodDisruptionBudget; ``held`` is what is judged of it, as the API gives it."""
+    """One PodDisruptionBudget; ``fields`` are those that matter here, as the API returns them."""
 
-    held: Mapping[str, Any]
+    fields: Mapping[str, Any]
     #: An empty selector selects every pod in policy/v1, and none in policy/v1beta1.
     empty_selects_all: bool
 
     @property
     def name(self) -> str:
-        return name_of(self.held)
+        return name_of(self.fields)
 
     def covers(self, pod: Pod) -> bool:
-        if pod["metadata"]["namespace"] != self.held["metadata"]["namespace"]:
+        if pod["metadata"]["namespace"] != self.fields["metadata"]["namespace"]:
             return False
-        selector = self.held["spec"].get("selector")
-        if not selector:  # null selects nothing, ever
+        selector = self.fields["spec"].get("selector")
+        if not selector:  # null never selects a pod
             return selector is not None and self.empty_selects_all
         return selects(selector, pod["metadata"].get("labels") or {})
 
 
 @dataclass(frozen=True)
 class Covered:
-    """A pod that may only go if a budget lets it: all that is judged of it."""
+    """A pod that is evicted only if a budget allows it, with the fields that matter here."""
 
     #: namespace/name.
     name: str
@@ -44,19 +44,21 @@ class Covered:
 
 
 class Budgets:
-    """All budgets of a cluster, found by the namespaces that they cover."""
+    """All budgets of a cluster, by namespace."""
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self._by_namespace: dict[str, list[Budget]] = {}
         for budget in budgets:
-            namespace = budget.held["metadata"]["namespace"]
+            namespace = budget.fields["metadata"]["namespace"]
             self._by_namespace.setdefault(namespace, []).append(budget)
 
     def covering(self, pod: Pod) -> Covered | None:
-        """None where no budget covers ``pod``, or where it needs no leave to go."""
+        """None if no budget covers ``pod``, or if the pod needs no permission to be evicted."""
         here = self._by_namespace.get(pod["metadata"]["namespace"], ())
         over = tuple(budget for budget in here if budget.covers(pod))
-        return Covered(name_of(pod), is_ready(pod), over) if over and _needs_leave(pod) else None
+        return (
+            Covered(name_of(pod), is_ready(pod), over) if over and _needs_permission(pod) else None
+        )
 
     def covered(self, pods: Iterable[Pod]) -> list[Covered]:
         return [found for pod in pods if (found := self.covering(pod))]
@@ -64,21 +66,21 @@ class Budgets:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A budget, or several together, that would not let these pods go now."""
+    """One or more budgets that do not allow these pods to be evicted now."""
 
     #: namespace/name; several are separated by commas.
     budget: str
     #: namespace/name of each pod of the node that is covered, sorted.
     pods: tuple[str, ...]
-    #: Waiting does not help: it takes a change of the budget or of the workload.
+    #: Waiting does not help: the budget or the workload has to be changed.
     never: bool
     text: str
 
 
 def obstacles(budgets: Sequence[Budget], pods: Iterable[Pod]) -> list[Obstacle]:
-    """What would refuse to evict one or more of a node's ``pods`` now, and what always will.
+    """The budgets that block the eviction of a node's ``pods`` now, or always.
 
-    ``pods`` are those to be evicted. What terminates already, or needs no leave, is passed over.
+    ``pods`` are those to be evicted. Pods that are terminating or need no permission are ignored.
     """
     return obstacles_of(Budgets(budgets).covered(pods))
 
@@ -100,21 +102,21 @@ def obstacles_of(covered: Sequence[Covered]) -> list[Obstacle]:
     for pods in of_one.values():
         (budget,) = pods[0].budgets
         found += _of_one(budget, [pod for pod in pods if not _is_exempt(budget, pod)])
-    return sorted(found, key=lambda each: (not each.never, each.budget, each.pods))
+    return sorted(found, key=lambda found: (not found.never, found.budget, found.pods))
 
 
 def never_met(covered: Sequence[Covered]) -> list[Obstacle]:
-    """The obstacles that no waiting removes."""
-    return [each for each in obstacles_of(covered) if each.never]
+    """The obstacles that waiting does not remove."""
+    return [obstacle for obstacle in obstacles_of(covered) if obstacle.never]
 
 
-def _needs_leave(pod: Pod) -> bool:
+def _needs_permission(pod: Pod) -> bool:
     done = is_finished(pod) or phase_of(pod) == "Pending"
     return not done and terminating_since(pod) is None
 
 
 def _is_exempt(budget: Budget, pod: Covered) -> bool:
-    policy = budget.held["spec"].get("unhealthyPodEvictionPolicy")
+    policy = budget.fields["spec"].get("unhealthyPodEvictionPolicy")
     return policy == "AlwaysAllow" and not pod.ready
 
 
@@ -122,8 +124,8 @@ def _of_one(budget: Budget, pods: Sequence[Covered]) -> list[Obstacle]:
     names = tuple(sorted(pod.name for pod in pods))
     if not names:
         return []
-    rule, status = _rule(budget), budget.held.get("status") or {}
-    current = status.get("observedGeneration", 0) >= budget.held["metadata"].get("generation", 0)
+    rule, status = _rule(budget), budget.fields.get("status") or {}
+    current = status.get("observedGeneration", 0) >= budget.fields["metadata"].get("generation", 0)
     expected, desired = status.get("expectedPods", 0), status.get("desiredHealthy", 0)
     if _is_strict(budget) or (current and expected and desired >= expected):
         text = f"{rule} of {expected} pods, so none of them may ever be evicted"
@@ -133,25 +135,26 @@ def _of_one(budget: Budget, pods: Sequence[Covered]) -> list[Obstacle]:
     if allowed >= len(names):
         return []
     healthy = f"{status.get('currentHealthy', 0)} of {expected} pods are healthy"
-    text = f"{rule}; {healthy}, {desired} must be: {allowed} of the {len(names)} here may go now"
+    allowed_here = f"{allowed} of the {len(names)} here may be evicted now"
+    text = f"{rule}; {healthy}, {desired} are required: {allowed_here}"
     return [Obstacle(budget.name, names, False, f"{budget.name}: {text}")]
 
 
 def _rule(budget: Budget) -> str:
-    spec = budget.held["spec"]
+    spec = budget.fields["spec"]
     if spec.get("maxUnavailable") is not None:
         return f"maxUnavailable {spec['maxUnavailable']}"
     return f"minAvailable {spec.get('minAvailable', 1)}"
 
 
 def _is_strict(budget: Budget) -> bool:
-    """By its own words, whatever the number of pods."""
-    spec = budget.held["spec"]
+    """Whether its spec forbids every eviction, for any number of pods."""
+    spec = budget.fields["spec"]
     return spec.get("maxUnavailable") in (0, "0", "0%") or spec.get("minAvailable") == "100%"
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a LabelSelector selects an object with these labels; an empty one does."""
+    """Whether a LabelSelector selects an object with these labels; an empty one selects all."""
     wanted = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or ()
     return all(labels.get(key) == value for key, value in wanted.items()) and all(
@@ -160,15 +163,15 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """:raises ValueError: an operator that the API does not have either."""
+    """:raises ValueError: the API does not have this operator."""
     key, operator, values = expression["key"], expression["operator"], expression.get("values")
-    there = key in labels
+    present = key in labels
     outcomes = {
-        "In": there and labels.get(key) in (values or ()),
-        "NotIn": not there or labels[key] not in (values or ()),
-        "Exists": there,
-        "DoesNotExist": not there,
+        "In": present and labels.get(key) in (values or ()),
+        "NotIn": not present or labels[key] not in (values or ()),
+        "Exists": present,
+        "DoesNotExist": not present,
     }
     if operator not in outcomes:
-        raise ValueError(f"no such operator in a label selector: {operator}")
+        raise ValueError(f"unknown operator in a label selector: {operator}")
     return outcomes[operator]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pod says of itself. Pure: pods are as the API gives them."""
+"""Reads the fields of a pod. Pure: pods are dicts as the API returns them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ REVISION_LABEL = "controller-revision-hash"
 _MIRROR = "kubernetes.io/config.mirror"
 
 
-def name_of(held: Mapping[str, Any]) -> str:
+def name_of(pod: Mapping[str, Any]) -> str:
     """namespace/name."""
-    return f"{held['metadata']['namespace']}/{held['metadata']['name']}"
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
 def path_of(pod: Pod) -> str:
@@ -24,18 +24,18 @@ def path_of(pod: Pod) -> str:
     return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
 
 
-def uid_of(held: Mapping[str, Any]) -> str:
-    return str(held["metadata"]["uid"])
+def uid_of(resource: Mapping[str, Any]) -> str:
+    return str(resource["metadata"]["uid"])
 
 
-def controller_of(held: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The owner reference that controls it."""
-    references = held["metadata"].get("ownerReferences") or ()
-    return next((each for each in references if each.get("controller")), None)
+def controller_of(resource: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The owner reference of its controller."""
+    references = resource["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in references if owner.get("controller")), None)
 
 
 def terminating_since(pod: Pod) -> str | None:
-    """When the deletion was asked for and the grace period ends, or None."""
+    """The deletionTimestamp, when the grace period ends; None if the pod is not being deleted."""
     since: str | None = pod["metadata"].get("deletionTimestamp")
     return since
 
@@ -45,7 +45,7 @@ def is_finished(pod: Pod) -> bool:
 
 
 def is_mirror(pod: Pod) -> bool:
-    """Whether a kubelet made it for a static pod of its own, which the API can't stop."""
+    """Whether it mirrors a static pod of the kubelet, which the API can't stop."""
     return _MIRROR in (pod["metadata"].get("annotations") or {})
 
 
@@ -57,30 +57,30 @@ def phase_of(pod: Pod) -> str:
     return str((pod.get("status") or {}).get("phase") or "Unknown")
 
 
-def condition(held: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """The condition of that type, empty where there is none."""
-    listed = (held.get("status") or {}).get("conditions") or ()
-    return next((each for each in listed if each["type"] == kind), {})
+def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The condition of that type; empty if there is none."""
+    conditions = (resource.get("status") or {}).get("conditions") or ()
+    return next((found for found in conditions if found["type"] == kind), {})
 
 
-def is_ready(held: Mapping[str, Any]) -> bool:
-    """A pod's or a node's word."""
-    return condition(held, "Ready").get("status") == "True"
+def is_ready(resource: Mapping[str, Any]) -> bool:
+    """Whether a pod or a node is Ready."""
+    return condition(resource, "Ready").get("status") == "True"
 
 
 def revision_of(pod: Pod) -> str:
-    """The hash of the ControllerRevision that it was made from."""
+    """The hash of the ControllerRevision that it was created from."""
     return str((pod["metadata"].get("labels") or {}).get(REVISION_LABEL) or "")
 
 
 def container_states(pod: Pod) -> dict[str, str]:
-    """What each container does, in words such as ``waiting: ErrImagePull``; the inits first."""
+    """The state of each container, such as ``waiting: ErrImagePull``; init containers first."""
     status = pod.get("status") or {}
     statuses = [
         *(status.get("initContainerStatuses") or ()),
         *(status.get("containerStatuses") or ()),
     ]
-    return {each["name"]: _state(each) for each in statuses}
+    return {container["name"]: _state(container) for container in statuses}
 
 
 def _state(status: Mapping[str, Any]) -> str:
@@ -91,6 +91,6 @@ def _state(status: Mapping[str, Any]) -> str:
     if kind == "running":
         word = "ready" if status.get("ready") else "running, not ready"
     why = ": ".join(filter(None, (detail.get("reason"), detail.get("message"))))
-    told = f"{word}: {why}" if why else word
+    text = f"{word}: {why}" if why else word
     restarts = status.get("restartCount") or 0
-    return f"{told}, restarted {restarts} times" if restarts else told
+    return f"{text}, restarted {restarts} times" if restarts else text

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One event of a rollout: a line of its journal, and a line of its progress."""
+"""An event of a rollout: a line of its journal and of its progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Status(str, Enum):
-    """The last three concern the whole run; ``begun`` does where neither node nor phase is told."""
+    """The last three concern the whole run; so does ``begun`` without a node and a phase."""
 
     BEGUN = "begun"
     DONE = "done"
@@ -37,9 +37,9 @@ ENDS = (Status.FINISHED, Status.STOPPED, Status.INTERRUPTED)
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a run, to one of its phases, to a node, or to a phase of a node.
+    """An event of a run, of one of its phases, of a node, or of a phase of a node.
 
-    ``at`` is UTC, such as 2026-11-23T22:00:00.123Z. ``begin`` is what the run is about, told once:
+    ``at`` is UTC, such as 2026-11-23T22:00:00.123Z. ``begin`` describes the run, once:
     ``title``, ``nodes`` (names, or mappings with ``name`` and ``version``), and anything else.
     """
 
@@ -57,36 +57,36 @@ class Event:
 
     @property
     def of_the_run(self) -> bool:
-        """It begins or ends the whole run."""
+        """Whether it begins or ends the whole run."""
         return self.status in ENDS or (
             self.status is Status.BEGUN and not self.node and not self.phase
         )
 
     def refuse_nonsense(self) -> None:
-        """:raises Refusal: the event lacks what its status speaks of."""
+        """:raises Refusal: the event lacks a value that its status needs."""
         if not self.run.strip():
             raise Refusal("run is empty: give the run's id, the same for all its events")
         if self.status is Status.UNREACHABLE and not self.node:
-            raise Refusal("status unreachable wants the node that does not answer")
+            raise Refusal("status unreachable needs the node that does not answer")
         if self.status is Status.NOTE and not (self.message or self.result):
-            raise Refusal("status note wants a message or a result")
+            raise Refusal("status note needs a message or a result")
         if self.status in (Status.DONE, Status.FAILED, Status.SKIPPED) and not (
             self.node or self.phase
         ):
             raise Refusal(
-                f"status {self.status.value} wants a node or a phase; the run itself is finished, "
-                "stopped or interrupted"
+                f"status {self.status.value} needs a node or a phase; for the whole run use "
+                "finished, stopped or interrupted"
             )
 
 
 def line_of(event: Event) -> str:
-    """The event as one line of JSON, pure ASCII, without what is empty."""
+    """The event as one line of ASCII JSON, without empty values."""
     shown = {"at": event.at, **{name: value for name, value in vars(event).items() if value}}
     return json.dumps(plain(shown))
 
 
 def event_of(line: str) -> Event:
-    """:raises ValueError: the line is torn, or no event."""
+    """:raises ValueError: the line is incomplete, or not an event."""
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("not an object")
@@ -119,7 +119,7 @@ def _time(fields: Json) -> str:
 
 
 def seconds_between(begin: str, end: str) -> float:
-    """From one ``at`` to another; not below 0, though the clock may have been put back.
+    """From one ``at`` to another; never negative, even if the clock was set back.
 
     :raises ValueError: one of them is not a time in UTC.
     """
@@ -133,10 +133,10 @@ def _moment(at: str) -> datetime:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's own types.
+    """``value`` in the types of JSON.
 
-    Without any ``invocation``: a registered result repeats the task's options there, credentials
-    among them.
+    Without any ``invocation``: a registered result repeats the options of its task there, which may
+    include credentials.
     """
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items() if k != "invocation"}
@@ -151,14 +151,14 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-#: Control characters, and those which turn the direction of text, would let a pod's name or a
-#: kernel's message write over the screen of who reads it.
+#: With control characters, and those that change the direction of text, the name of a pod could
+#: overwrite the reader's terminal.
 _HIDDEN = [*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _VISIBLE = {code: f"\\x{code:02x}" for code in _HIDDEN if chr(code) not in "\n\t"}
 
 
 def visible(text: str) -> str:
-    """``text`` with every character that could not be seen escaped, but for tabs and new lines."""
+    """``text`` with invisible characters escaped, except tabs and newlines."""
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -180,7 +180,7 @@ def progress(event: Event, seconds: float | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As a person says it: ``0.4 s``, ``41 s``, ``3 min 05 s``, ``1 h 02 min``."""
+    """A duration for people: ``0.4 s``, ``41 s``, ``3 min 05 s``, ``1 h 02 min``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,10 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A rollout's journal: one line of JSON for each event, which is on the disk before it counts.
+"""The journal of a rollout: one line of JSON for each event, synced to the disk.
 
-It is only ever appended to. Processes that write at once, one for each node of a batch, wait for
-each other.
+Events are only appended. A lock serializes the processes that write, one for each node of a batch.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from .event import Event, event_of, line_of
 
 @dataclass(frozen=True)
 class Contents:
-    """``unreadable``: the numbers of lines that hold no event, torn by a crash while written."""
+    """``unreadable``: the numbers of lines without an event, left by a crash during a write."""
 
     events: tuple[Event, ...] = ()
     unreadable: tuple[int, ...] = ()
 
 
 class Journal:
-    """A journal that is open, and locked."""
+    """An open and locked journal."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
@@ -39,22 +38,22 @@ class Journal:
     def append(self, event: Event) -> Event:
         """The event with the time at which it was written, unless it had one.
 
-        :raises OSError: nothing of it is left in the journal.
+        :raises OSError: the journal is as before.
         """
         stamped = event if event.at else replace(event, at=now())
         end = self._file.seek(0, os.SEEK_END)
         try:
-            left = self._end_of_a_torn_line(end) + line_of(stamped).encode() + b"\n"
+            left = self._end_of_an_incomplete_line(end) + line_of(stamped).encode() + b"\n"
             while left:
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError:
-            # Or what a full disk took of it would be torn for good.
+            # A full disk may have taken a part of the line.
             self._file.truncate(end)
             raise
         return stamped
 
-    def _end_of_a_torn_line(self, end: int) -> bytes:
+    def _end_of_an_incomplete_line(self, end: int) -> bytes:
         if not end:
             return b""
         self._file.seek(end - 1)
@@ -76,14 +75,14 @@ class Journal:
 
 @contextmanager
 def locked(path: Path) -> Iterator[Journal]:
-    """The journal at ``path``, made if it is not there; nobody else has it meanwhile.
+    """The journal at ``path``, locked for the body, and created if it does not exist.
 
-    :raises DataplaneError: it, or what is written beside it meanwhile, cannot be written.
+    :raises DataplaneError: the journal, or a file that the body writes, cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        # Unbuffered: what a full disk did not take must not be tried again at the end.
+        # Unbuffered: closing the file must not write again what a full disk refused.
         with FileIO(path, "a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if is_new:
@@ -91,9 +90,9 @@ def locked(path: Path) -> Iterator[Journal]:
             yield Journal(file)
     except OSError as error:
         raise DataplaneError(
-            f"the rollout's journal {path} is not written: {error}. This task touched nothing in "
-            "the cluster; what was recorded before is still in the journal. Make room, or give a "
-            "directory on the controller that you may write to, and run again"
+            f"the journal {path} of the rollout cannot be written: {error}. This task changed "
+            "nothing in the cluster; earlier events are still in the journal. Free disk space, or "
+            "set a directory on the controller that is writable, and run the playbook again"
         ) from error
 
 

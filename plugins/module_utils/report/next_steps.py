@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person does next, after reading what became of a rollout. Pure."""
+"""The next steps for the person who reads the report of a rollout. Pure."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from collections.abc import Iterator
 from .summary import Report, RunVerdict, State, Stop
 
 _LOOK = {
-    "preflight": "Settle what the message names. This phase changes nothing.",
+    "preflight": "Fix the problems in the message. This phase changes nothing.",
     "drain": (
-        "Look at the pods and disruption budgets that the message names: kubectl get pdb -A; "
+        "Check the pods and disruption budgets in the message: kubectl get pdb -A; "
         "kubectl get pods -A -o wide --field-selector spec.nodeName={node}. The old calico-node "
         "still runs there."
     ),
     "qdisc_parity": (
-        "Look at the endpoints below on {node}: run qdisc_consistency there in check mode with "
-        "--diff. calico-node was not touched in this phase."
+        "Check the endpoints below on {node}: run qdisc_consistency there in check mode with "
+        "--diff. This phase does not change calico-node."
     ),
     "node_upgrade": (
-        "Look at the calico-node pod of {node} (kubectl get pods -A -o wide --field-selector "
-        "spec.nodeName={node}) and at the node's processes. A pod that stays Terminating with the "
-        "finalizer dataplane.calico-bpf/felix-must-be-gone is one whose end the kubelet has not "
-        "reported yet. Rerunning the upgrade resumes there and removes the finalizer."
+        "Check the calico-node pod of {node} (kubectl get pods -A -o wide --field-selector "
+        "spec.nodeName={node}) and the processes of the node. If the pod stays Terminating with "
+        "the finalizer dataplane.calico-bpf/felix-must-be-gone, the kubelet has not reported its "
+        "end yet. Rerunning the upgrade resumes there and removes the finalizer."
     ),
     "reattach": (
-        "Read the log of the new calico-node on {node} for endpoints left dirty, and audit them "
+        "Check the log of the new calico-node on {node} for endpoints left dirty, and audit them "
         "with qdisc_consistency there."
     ),
     "verify": (
-        "Look at the checks of {node} below that are not met, and at felix_info on the node. The "
-        "new calico-node runs there."
+        "Check the failed checks of {node} below, and felix_info on the node. The new calico-node "
+        "runs there."
     ),
     "resume": (
-        "The node was upgraded and verified; what failed is to uncordon and record it. Run the "
-        "upgrade again."
+        "The node was upgraded and verified, but not uncordoned and recorded. Run the upgrade "
+        "again."
     ),
     "rollback": (
-        "Look at the calico-node pod of {node}, and run the rollback again: it goes on where it "
+        "Check the calico-node pod of {node}, and run the rollback again: it resumes where it "
         "stopped."
     ),
 }
-_AGAIN = "Then run the same playbook again: it skips what is done and goes on where it stopped."
+_AGAIN = "Then run the same playbook again: it skips completed nodes and resumes where it stopped."
 
 
 def next_steps(report: Report) -> tuple[str, ...]:
-    """Whole sentences, the first thing first."""
+    """Sentences, in the order of the steps."""
     return tuple(_steps(report))
 
 
@@ -55,9 +55,9 @@ def _steps(report: Report) -> Iterator[str]:
     if report.check:
         if report.stop:
             yield from _look_at(report.stop)
-            yield "Run in check mode again until nothing stops it, then without check mode."
+            yield "Run in check mode again until the run is not stopped, then without check mode."
         else:
-            yield "Nothing was changed. Run without check mode to do what is told here."
+            yield "Nothing was changed. Run without check mode to make the changes in this report."
         return
     if report.verdict is RunVerdict.RUNNING:
         yield from _while_it_runs(report)
@@ -68,8 +68,8 @@ def _steps(report: Report) -> Iterator[str]:
         yield _AGAIN
         if _upgraded(report) and not _rolls_back(report):
             yield (
-                "Or run the rollback playbook, which puts the former version back on the nodes "
-                "that were touched, newest first."
+                "Or run the rollback playbook, which restores the former version on the upgraded "
+                "nodes, newest first."
             )
     elif report.verdict is RunVerdict.COMPLETED and not any(_what_is_left(report)):
         yield "Nothing is left to do."
@@ -84,7 +84,7 @@ def _rolls_back(report: Report) -> bool:
 
 
 def _look_at(stop: Stop) -> Iterator[str]:
-    look = _LOOK.get(stop.phase, "Look at what the message names.")
+    look = _LOOK.get(stop.phase, "Check what the message names.")
     yield look.replace("{node}", stop.node or "the node")
 
 
@@ -93,9 +93,9 @@ def _while_it_runs(report: Report) -> Iterator[str]:
     phase = at.phases[-1].phase if at and at.phases else ""
     where = f" ({at.name}{', ' + phase if phase else ''})" if at else ""
     yield (
-        "This report is written anew at every event. If no newer one comes and the playbook no "
-        f"longer runs, the run was cut off after its last event{where}: run it again, and it goes "
-        "on from there."
+        "This report is rewritten at every event. If it does not change and the playbook no longer "
+        f"runs, the run was killed after its last event{where}: run the playbook again to resume "
+        "there."
     )
 
 
@@ -106,27 +106,27 @@ def _what_is_left(report: Report) -> Iterator[str]:
     unreachable = by_state.get(State.UNREACHABLE, [])
     if unreachable:
         yield (
-            f"{', '.join(unreachable)} stopped answering: see whether it is up, and what its "
+            f"{', '.join(unreachable)} stopped answering: check whether it is up, and what its "
             "phase had already done."
         )
     cordoned = [n.name for n in report.nodes if n.cordoned and n.state is not State.RUNNING]
     if cordoned:
         yield (
-            f"Cordoned by this run, if nobody uncordoned it since: {', '.join(cordoned)} "
-            "(kubectl get nodes). It stays so until it verifies."
+            f"Cordoned by this run, unless uncordoned since: {', '.join(cordoned)} (kubectl get "
+            "nodes). A node stays cordoned until it is verified."
         )
     if report.totals.left:
         yield (
-            f"{report.totals.left} endpoints still drifted when they were last looked at: they are "
-            "told below."
+            f"{report.totals.left} endpoints still drifted in their last audit: they are listed "
+            "below."
         )
     if report.totals.lost_packets:
         yield f"{report.totals.lost_packets} packets of the probes were lost: see the notes."
     if report.unreadable:
         lines = ", ".join(map(str, report.unreadable))
         yield (
-            f"Line {lines} of the journal cannot be read, torn by a crash while it was written; "
-            "what it told is missing here."
+            f"Line {lines} of the journal cannot be read, because a crash interrupted its write; "
+            "its event is missing here."
         )
     untouched = report.totals.nodes.get(State.UNTOUCHED.value, 0)
     if untouched and report.verdict is RunVerdict.COMPLETED:

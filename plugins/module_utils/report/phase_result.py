@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a phase of a node returned, as far as a report knows its shape; the rest is kept as it came.
+"""The result of a phase, in the records that a report shows; unknown values are kept as they are.
 
-Pure. A shape is known by its keys, not by the phase: a phase may repair endpoints on its way.
+Pure. Keys identify a record, not the phase: several phases repair endpoints.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class FindingRecord:
 
 @dataclass(frozen=True)
 class EndpointRecord:
-    """An endpoint that drifted: what was found, what was planned, what became of it."""
+    """An endpoint that drifted: its findings, its plan, its verdict."""
 
     interface: str
     verdict: str
     outlook: str
     findings: tuple[FindingRecord, ...]
-    #: What is still found at the end.
+    #: The findings at the end.
     remaining: tuple[FindingRecord, ...]
     plan: tuple[str, ...]
     notes: tuple[str, ...]
@@ -40,7 +40,7 @@ class EndpointRecord:
 
 @dataclass(frozen=True)
 class ParityRecord:
-    """``looked_at``: all endpoints; ``found``: those that drifted; ``left``: that still do."""
+    """``looked_at``: all endpoints; ``found``: drifted before; ``left``: drifted after."""
 
     looked_at: int | None
     found: int
@@ -55,7 +55,7 @@ class DrainRecord:
     skipped: tuple[str, ...]
     remaining: tuple[str, ...]
     waited_seconds: float
-    #: Whether this run cordoned the node; None where the result does not tell.
+    #: Whether this run cordoned the node; None if the result does not say.
     cordoned: bool | None
 
 
@@ -73,24 +73,24 @@ class PhaseResult:
     drain: DrainRecord | None = None
     checks: tuple[CheckRecord, ...] = ()
     uncordoned: bool | None = None
-    #: Calico's version before and after, where the result names the pods.
+    #: Calico's version before and after, if the result has the pods.
     version_before: str = ""
     version_after: str = ""
     #: Packets of a probe.
     sent: int | None = None
     lost: int | None = None
-    #: All that is not told above.
+    #: All other values.
     other: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: An endpoint's attachments: too much for a report, and the next audit shows them as they are then.
+#: An endpoint's attachments: too much for a report, and outdated soon.
 _IN_THE_JOURNAL_ONLY = {
     "ifindex", "qdisc", "ingress", "egress", "outlook_by_behaviour", "done",
 }  # fmt: skip
 
 
 class _Fields:
-    """The values of a result, each taken out where it has the shape wanted; ``rest`` is left."""
+    """The values of a result; a value of the wanted type is moved out of ``rest``."""
 
     def __init__(self, value: Mapping[str, Any]) -> None:
         self.rest = dict(value)
@@ -100,10 +100,10 @@ class _Fields:
         if value is not None and not isinstance(value, (str, int, float)):
             return ""
         self.rest.pop(key, None)
-        return "" if value is None else told(value)
+        return "" if value is None else one_line(value)
 
     def number(self, key: str) -> float | None:
-        """Also one that a template made text of."""
+        """A number, also one that a template turned into text."""
         value = self.rest.get(key)
         try:
             number = float(value) if isinstance(value, (int, float, str)) else math.nan
@@ -137,7 +137,7 @@ class _Fields:
 
     def lines(self, key: str) -> tuple[str, ...]:
         value = self.rest.get(key)
-        return tuple(told(one) for one in self.rest.pop(key)) if isinstance(value, list) else ()
+        return tuple(one_line(one) for one in self.rest.pop(key)) if isinstance(value, list) else ()
 
 
 def phase_result(result: Mapping[str, Any]) -> PhaseResult:
@@ -159,7 +159,7 @@ def phase_result(result: Mapping[str, Any]) -> PhaseResult:
 def _parity(fields: _Fields) -> ParityRecord | None:
     if not isinstance(fields.rest.get("endpoints"), list) or "found" not in fields.rest:
         return None
-    # Its other counts are those of the endpoints below.
+    # Its other counts follow from the endpoints below.
     summary = _Fields(fields.mapping("summary") or {})
     return ParityRecord(
         looked_at=summary.whole("endpoints"),
@@ -216,7 +216,9 @@ def _checks(fields: _Fields) -> tuple[CheckRecord, ...]:
     if not isinstance(checks, list) or not all(_is_check(c) for c in checks):
         return ()
     return tuple(
-        CheckRecord(told(c["name"]), c["ok"], told(c.get("seen", "")), told(c.get("wanted", "")))
+        CheckRecord(
+            one_line(c["name"]), c["ok"], one_line(c.get("seen", "")), one_line(c.get("wanted", ""))
+        )
         for c in fields.mappings("checks")
     )
 
@@ -230,7 +232,7 @@ def _is_check(value: Any) -> bool:
 
 
 def version_of(pod: Any) -> str:
-    """The version of a calico-node pod: its own word for it, else the tag of its image."""
+    """The version of a calico-node pod: its ``version``, else the tag of its image."""
     if not isinstance(pod, dict):
         return ""
     if isinstance(pod.get("version"), str):
@@ -245,36 +247,36 @@ def version_of(pod: Any) -> str:
     return name.partition(":")[2] or image
 
 
-def told(value: Any) -> str:
-    """One value on one line: a step of a plan and a pod as a person says them, else JSON."""
+def one_line(value: Any) -> str:
+    """A value on one line: a step of a plan or a pod in words, else JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and {"action", "hook"} <= value.keys():
         return _step(value)
     if isinstance(value, dict) and {"pod", "why"} == value.keys():
-        return f"{told(value['pod'])}: {told(value['why'])}"
+        return f"{one_line(value['pod'])}: {one_line(value['why'])}"
     return json.dumps(value, sort_keys=True)
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    """As ``model.Step`` says it; whatever else the step tells follows."""
-    words = [told(step["action"]), told(step["hook"])]
+    """A step in the format of ``model.Step``, then its other values."""
+    words = [one_line(step["action"]), one_line(step["hook"])]
     known = [("name", ""), ("path", ""), ("program_id", "id "), ("priority", "pref ")]
     known += [("handle", "handle "), ("chain", "chain ")]
-    words += [f"{word}{told(step[key])}" for key, word in known if step.get(key)]
+    words += [f"{word}{one_line(step[key])}" for key, word in known if step.get(key)]
     left = step.keys() - {"action", "hook"} - {key for key, word in known}
-    return " ".join(words + [f"{key} {told(step[key])}" for key in sorted(left)])
+    return " ".join(words + [f"{key} {one_line(step[key])}" for key in sorted(left)])
 
 
 def outline(value: Any, indent: str = "") -> str:
-    """Any value as indented lines that a person can read."""
+    """Any value as indented lines."""
     if isinstance(value, dict) and value:
         return "\n".join(_entry(f"{indent}{key}:", one, indent) for key, one in value.items())
     if isinstance(value, list) and value:
         return "\n".join(_entry(f"{indent}-", one, indent) for one in value)
-    return indent + told(value).replace("\n", f"\n{indent}")
+    return indent + one_line(value).replace("\n", f"\n{indent}")
 
 
 def _entry(label: str, value: Any, indent: str) -> str:
-    simple = not (isinstance(value, (dict, list)) and value) and "\n" not in told(value)
-    return f"{label} {told(value)}" if simple else f"{label}\n{outline(value, indent + '  ')}"
+    simple = not (isinstance(value, (dict, list)) and value) and "\n" not in one_line(value)
+    return f"{label} {one_line(value)}" if simple else f"{label}\n{outline(value, indent + '  ')}"

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What became of a rollout, from the events of its journal. Pure.
+"""Summarize a rollout from the events of its journal. Pure.
 
-A report is made anew at every event, and says only what the events say: a run is completed when
-its last event says so, and never because nothing more was heard of it.
+A report is made at every event and depends only on the events: a run is completed only if its last
+event says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .phase_result import PhaseResult, phase_result
 
 
 class RunVerdict(str, Enum):
-    """``interrupted``: the run ended without a word, as a later one tells."""
+    """``interrupted``: the run ended without a final event, as a later run recorded."""
 
     COMPLETED = "completed"
     STOPPED = "stopped"
@@ -29,7 +29,7 @@ class RunVerdict(str, Enum):
 
 
 class State(str, Enum):
-    """Of a node, or of a phase. ``interrupted``: begun, and no end of it was heard."""
+    """Of a node, or of a phase. ``interrupted``: started, without an event of its end."""
 
     DONE = "done"
     SKIPPED = "skipped"
@@ -53,7 +53,7 @@ _STATE = {
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """One try of a phase. Times are empty, and ``seconds`` None, where they were not told."""
+    """One try of a phase. Times are empty, and ``seconds`` None, if they are not known."""
 
     phase: str
     state: State
@@ -74,9 +74,9 @@ class NodeRecord:
     ended: str
     seconds: float | None
     message: str
-    #: What was told of the node as a whole.
+    #: The result of the node's events without a phase.
     result: PhaseResult
-    #: Whether this run's cordon may still be on it.
+    #: Whether this run may have left it cordoned.
     cordoned: bool
     phases: tuple[PhaseRecord, ...]
 
@@ -92,7 +92,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Stop:
-    """What stopped the run: the first failure; the run's own word where nothing failed."""
+    """The cause of the stop: the first failure, or the final event of the run."""
 
     at: str
     node: str
@@ -102,7 +102,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Totals:
-    """``left``: endpoints that drifted when they were last looked at. Packets: None if not told."""
+    """``left``: endpoints that drifted in their last audit. Packets: None if not known."""
 
     nodes: Mapping[str, int]
     found: int
@@ -146,9 +146,9 @@ class Report:
     #: Phases that concern no node.
     phases: tuple[PhaseRecord, ...]
     notes: tuple[Note, ...]
-    #: What the run told at its begin, but for its title and nodes.
+    #: The values of its first events, without its title and nodes.
     about: Mapping[str, Any]
-    #: What it told at its end.
+    #: The result of its final event.
     result: PhaseResult
     earlier: tuple[EarlierRun, ...]
     unreadable: tuple[int, ...]
@@ -157,9 +157,9 @@ class Report:
 def summarize(
     events: Sequence[Event], run: str, check: bool = False, unreadable: Sequence[int] = ()
 ) -> Report:
-    """The report of ``run``, of whose events there is at least one.
+    """The report of ``run``.
 
-    :raises ValueError: there is none.
+    :raises ValueError: there is no event of the run.
     """
     own = [e for e in events if (e.run, e.check) == (run, check)]
     if not own:
@@ -176,7 +176,7 @@ def summarize(
         elif event.of_the_run:
             for events_of in by_node.values():
                 events_of.append(event)
-    ended_by = _last_word(own)
+    ended_by = _final_status(own)
     over = ended_by is not Status.BEGUN
     nodes = tuple(_node(n, versions.get(n, ""), es, over) for n, es in by_node.items())
     phases = tuple(_phases([e for e in own if not e.node], over))
@@ -211,7 +211,7 @@ def summarize(
 
 
 def _named_nodes(nodes: Any, begin: dict[str, Any]) -> dict[str, str]:
-    """The version of each node that the run means to go to, in its order."""
+    """The target version of each node of the run, in its order."""
     named: dict[str, str] = {}
     for node in nodes if isinstance(nodes, list) else []:
         if isinstance(node, str):
@@ -224,7 +224,7 @@ def _named_nodes(nodes: Any, begin: dict[str, Any]) -> dict[str, str]:
 
 
 def _in_order(named: Iterable[str], events: Iterable[Event]) -> list[str]:
-    """Nodes as the run named them, then the others by their position."""
+    """Nodes in the order of the run, then the others by their position."""
     position: dict[str, int] = {}
     for event in events:
         if event.node:
@@ -232,10 +232,10 @@ def _in_order(named: Iterable[str], events: Iterable[Event]) -> list[str]:
     return list(dict.fromkeys([*named, *sorted(position, key=lambda name: position[name])]))
 
 
-def _last_word(own: Sequence[Event]) -> Status:
-    """How the run ended; ``begun`` while it did not.
+def _final_status(own: Sequence[Event]) -> Status:
+    """How the run ended; ``begun`` while it runs.
 
-    What is heard after an end goes on with the run, but for notes.
+    An event after the end, other than a note, continues the run.
     """
     word = Status.BEGUN
     for event in own:
@@ -247,7 +247,7 @@ def _last_word(own: Sequence[Event]) -> Status:
 
 
 def _stop(own: Sequence[Event]) -> Stop | None:
-    """The first failure since the run was last begun; a later success at the same place ends it."""
+    """The first failure since the run last started; a later success there clears it."""
     failures: dict[tuple[str, str], Event] = {}
     word: Event | None = None
     for event in own:
@@ -266,7 +266,7 @@ def _stop(own: Sequence[Event]) -> Stop | None:
 
 
 def _located(stop: Stop | None, nodes: Iterable[NodeRecord]) -> Stop | None:
-    """With the node and the phase that were on, where the event that tells of it names none."""
+    """``stop`` with the running node and phase, if its event has none."""
     if stop is None or (stop.node and stop.phase):
         return stop
     for node in nodes:
@@ -297,7 +297,7 @@ def _verdict(
 
 
 def _node(name: str, version: str, events: Sequence[Event], over: bool) -> NodeRecord:
-    """``events``: the node's own, and those of no node."""
+    """``events``: those of the node, and those without a node."""
     own = [e for e in events if e.node and e.status in _STATE]
     phases = tuple(_phases(events, over))
     state = _node_state(own, phases, over)
@@ -320,7 +320,7 @@ def _node(name: str, version: str, events: Sequence[Event], over: bool) -> NodeR
 
 
 def _node_state(own: Sequence[Event], phases: Sequence[PhaseRecord], over: bool) -> State:
-    """It is done when it was said to be, or after the last thing that is done to it."""
+    """A node is done by its own event, or after its last phase."""
     state, resumed = State.UNTOUCHED, False
     for event in own:
         resumed |= event.phase in ("resume", "rollback") and event.status is Status.DONE
@@ -337,7 +337,7 @@ def _node_state(own: Sequence[Event], phases: Sequence[PhaseRecord], over: bool)
 
 
 def _may_be_cordoned(own: Iterable[Event]) -> bool:
-    """From the drain's begin, for it cordons first, to the end of ``resume``."""
+    """From the start of the drain, which cordons first, to the end of ``resume``."""
     cordoned = False
     for event in own:
         if event.check:
@@ -350,7 +350,7 @@ def _may_be_cordoned(own: Iterable[Event]) -> bool:
 
 
 def _node_message(own: Sequence[Event], state: State) -> str:
-    """Why it failed, and otherwise what was said of the node as a whole."""
+    """The cause of its failure, else the message of its last event without a phase."""
     for event in reversed(own):
         failed = state in BAD and event.status in (Status.FAILED, Status.UNREACHABLE)
         if event.message and (failed or not event.phase):
@@ -366,7 +366,7 @@ def _own_result(events: Iterable[Event]) -> PhaseResult:
 
 
 class _Tries:
-    """Each try of each phase, in the order in which they began."""
+    """Each try of each phase, in the order of their starts."""
 
     def __init__(self) -> None:
         self.records: list[PhaseRecord] = []
@@ -389,7 +389,7 @@ class _Tries:
         self.records.append(record)
 
     def end(self, phase: str, event: Event, state: State) -> None:
-        # What is told of a node as a whole stays with the node.
+        # The result of an event without a phase belongs to the node.
         result = event.result if event.phase else {}
         if phase not in self._open:
             record = PhaseRecord(
@@ -432,7 +432,7 @@ def _phases(events: Iterable[Event], over: bool) -> list[PhaseRecord]:
         elif event.phase:
             tries.end(event.phase, event, state)
         elif state in BAD:
-            # A node that failed, failed in the phase that was on.
+            # A node that failed, failed in the phase that was running.
             for phase in tries.open:
                 tries.end(phase, event, state)
     if over:
@@ -447,7 +447,7 @@ def _totals(
     total: int,
 ) -> Totals:
     states = Counter(n.state.value for n in nodes)
-    # Nodes that the run counted and never named.
+    # Nodes that the run counted but did not name.
     states[State.UNTOUCHED.value] += max(0, total - len(nodes))
     every = [p for n in nodes for p in n.phases] + list(phases)
     parities = [p.result.parity for p in every if p.result.parity]
@@ -480,7 +480,7 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
 
 
 def _earlier(events: Sequence[Event], run: str, check: bool) -> Iterable[EarlierRun]:
-    """The journal's runs before this one; that nobody ended them tells that they were cut off."""
+    """The runs before this one in the journal; one without an end was killed."""
     others = dict.fromkeys((e.run, e.check) for e in events)
     for key in list(others)[: list(others).index((run, check))]:
         if key[1] and not check:

@@ -1,25 +1,25 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replacing calico-node's pod on one node, so that two Felixes never run there.
+"""Replaces calico-node's pod on one node so that two Felix processes never run there at once.
 
-calico-node has a grace period of 0. Deleted as it is, its pod leaves the API at once, and the
-successor's Felix starts while the old one still runs. A finalizer of ours keeps the deleted pod in
-the API until the kubelet reports that its containers have ended. The DaemonSet controller does not
-create the successor earlier. From Kubernetes 1.27 on it does so at that moment, since the kubelet
-then reports a terminal phase; before 1.27 when the finalizer is removed and the pod leaves the API.
+calico-node has a grace period of 0. After a plain deletion its pod leaves the API at once, and the
+successor's Felix starts while the old one still runs. The collection's finalizer keeps the deleted
+pod in the API until the kubelet reports that its containers have ended. The DaemonSet controller
+does not create the successor earlier. From Kubernetes 1.27 on it does so at that moment, since the
+kubelet then reports a terminal phase; before 1.27 when the finalizer is removed and the pod leaves
+the API.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
-from ..kube.api import Kube, Object, unheard
-from ..kube.clock import CLOCK, Clock
-from ..kube.lease import not_held
+from ..kube.annotations import FINALIZER
+from ..kube.api import Object
 from ..kube.pods import (
     REVISION_LABEL,
     Pod,
@@ -34,9 +34,8 @@ from ..kube.pods import (
     terminating_since,
     uid_of,
 )
-from ..kube.progress import Progress
+from ..kube.session import Session
 
-FINALIZER = "dataplane.calico-bpf/felix-must-be-gone"
 _CONTAINER = "calico-node"
 _LOG_LINES = 20
 #: Seconds for which all containers must be reported as terminated where the phase does not say it:
@@ -46,40 +45,42 @@ _SETTLE = 3.0
 
 @dataclass(frozen=True)
 class PodOptions:
-    """Whose pod, where; times in seconds."""
+    """Which pod, on which node; times are in seconds."""
 
     node: str
     namespace: str = "kube-system"
     daemonset: str = "calico-node"
-    #: For each step: until the old containers have ended, until there is a successor.
+    #: For each step: until the old containers have ended, and until there is a successor.
     timeout: float = 300.0
     poll: float = 1.0
-    #: Replace also a pod of the newest revision.
+    #: Also replace a pod that already has the newest revision.
     replace: bool = False
 
 
-def is_held(pod: Pod) -> bool:
+def has_finalizer(pod: Pod) -> bool:
     return FINALIZER in (pod["metadata"].get("finalizers") or ())
 
 
 def is_current(pod: Pod, revision: str | None) -> bool:
-    """Whether it is of that revision, and not deleted."""
+    """Whether it has that revision and is not being deleted."""
     return revision_of(pod) == revision and terminating_since(pod) is None
 
 
 def containers_terminated(pod: Pod) -> bool:
-    """Whether the kubelet reports every container as terminated, whatever the phase."""
+    """Whether the kubelet reports every container as terminated, in any phase."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return bool(statuses) and all("terminated" in (s.get("state") or {}) for s in statuses)
+    return bool(statuses) and all(
+        "terminated" in (status.get("state") or {}) for status in statuses
+    )
 
 
-def described(pod: Pod) -> Object:
-    """What the result says of a pod; times as the API gives them, null where not yet."""
+def pod_to_dict(pod: Pod) -> Object:
+    """The pod as the result shows it; times as the API returns them, null if not reached."""
     ready = condition(pod, "Ready")
     return {
         "name": pod["metadata"]["name"],
         "uid": uid_of(pod),
-        "images": {each["name"]: each["image"] for each in pod["spec"]["containers"]},
+        "images": {spec["name"]: spec["image"] for spec in pod["spec"]["containers"]},
         "revision": revision_of(pod),
         "started_at": (pod.get("status") or {}).get("startTime"),
         "ready_at": ready.get("lastTransitionTime") if ready.get("status") == "True" else None,
@@ -88,9 +89,9 @@ def described(pod: Pod) -> Object:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One look at the DaemonSet's pods on the node, the oldest first.
+    """The DaemonSet's pods on the node at one time, oldest first.
 
-    ``revision`` is the newest one; None while the controller has not seen the DaemonSet's last
+    ``revision`` is the newest one; None until the controller has observed the DaemonSet's last
     change.
     """
 
@@ -100,9 +101,9 @@ class _Seen:
 
     @property
     def leaving(self) -> Pod | None:
-        """The pod that was deleted; one that our finalizer keeps before any other."""
+        """The pod that is being deleted; one that the finalizer keeps is preferred."""
         deleted = [pod for pod in self.pods if terminating_since(pod)]
-        return min(deleted, key=lambda pod: not is_held(pod), default=None)
+        return min(deleted, key=lambda pod: not has_finalizer(pod), default=None)
 
     @property
     def live(self) -> Pod | None:
@@ -110,23 +111,16 @@ class _Seen:
 
 
 class CalicoNodePod:
-    """The pod of one node; ``keep`` is called while waiting, and may raise to end it."""
+    """The pod of one node."""
 
-    def __init__(
-        self,
-        kube: Kube,
-        options: PodOptions,
-        tell: Callable[[str], None] = unheard,
-        keep: Callable[[], object] = not_held,
-        clock: Clock = CLOCK,
-    ) -> None:
-        self._kube = kube
+    def __init__(self, session: Session, options: PodOptions) -> None:
+        self._session = session
+        self._kube = session.kube
         self._options = options
-        self._keep = keep
-        self._clock = clock
-        self._progress = Progress(tell, clock)
+        self._clock = session.clock
+        self._progress = session.progress()
         self._name = f"{options.namespace}/{options.daemonset}"
-        #: Whether anything was, also when an operation raises.
+        #: Whether anything was changed, also if an operation raises.
         self.changed = False
         self._apps = f"/apis/apps/v1/namespaces/{options.namespace}"
         self._deadline = 0.0
@@ -136,15 +130,15 @@ class CalicoNodePod:
     # --- operations -----------------------------------------------------------------------------
 
     def replace(self, check: bool) -> Object:
-        """Replace the pod unless it is of the newest revision; complete an interrupted replacement.
+        """Replace the pod unless it has the newest revision; complete an interrupted replacement.
 
         :raises Refusal: there is no such node or DaemonSet.
-        :raises DataplaneError: in time, the old containers did not end or no successor was created.
+        :raises DataplaneError: the old containers did not end in time, or no successor was created.
         """
         self._check_node()
         for seen in self._looks():
-            if self._former is None and seen.leaving and is_held(seen.leaving):
-                self._former = seen.leaving  # of a run that was interrupted
+            if self._former is None and seen.leaving and has_finalizer(seen.leaving):
+                self._former = seen.leaving  # left by an interrupted run
             if check and seen.revision is not None:
                 return self._predicted(seen)
             pod = None if check else self._advance(seen)
@@ -153,10 +147,10 @@ class CalicoNodePod:
         raise self._not_replaced(self._look().leaving)
 
     def wait_ready(self, check: bool) -> Object:
-        """Wait until a pod of the newest revision is Ready. Changes nothing.
+        """Wait until a pod with the newest revision is Ready. Changes nothing.
 
-        :raises Refusal: there is no such node or DaemonSet, or nothing replaces a pod that is old.
-        :raises DataplaneError: it was not Ready in time, with what is known of it.
+        :raises Refusal: no such node or DaemonSet, or the update strategy keeps an old pod.
+        :raises DataplaneError: the pod was not Ready in time; the facts describe it.
         """
         self._check_node()
         pod: Pod | None = None
@@ -165,7 +159,7 @@ class CalicoNodePod:
             if check:
                 return {"changed": False, "pod": None}
             if pod and is_current(pod, seen.revision) and is_ready(pod):
-                return {"changed": False, "pod": described(pod)}
+                return {"changed": False, "pod": pod_to_dict(pod)}
             self._check_replaceable(seen)
             self._progress.show(self._waiting_for(pod, seen.revision))
         raise self._not_ready(pod)
@@ -173,20 +167,22 @@ class CalicoNodePod:
     # --- the steps of a replacement -------------------------------------------------------------
 
     def _advance(self, seen: _Seen) -> Pod | None:
-        """Do what can be done now; the pod that stays, once nothing is left to do."""
+        """Take the next step if possible; returns the pod that stays once nothing is left to do."""
         node, live, leaving = self._options.node, seen.live, seen.leaving
-        if leaving and is_held(leaving):
+        if leaving and has_finalizer(leaving):
             name = leaving["metadata"]["name"]
             if self._has_ended(leaving):
                 self._begin_step(self._edit_finalizers(leaving, add=False))
             else:
                 self._progress.show(f"{node}: waiting until the containers of {name} have ended")
         elif seen.revision is None:
-            self._progress.show(f"{self._name}: waiting until the controller has seen its change")
+            self._progress.show(
+                f"{self._name}: waiting for its controller to observe the last change"
+            )
         elif live and self._stays(live, seen.revision):
-            if not is_held(live):
+            if not has_finalizer(live):
                 return live
-            self._edit_finalizers(live, add=False)  # of a run that ended before the deletion
+            self._edit_finalizers(live, add=False)  # left by a run that ended before the deletion
         elif live:
             self._begin_step(self._delete(live))
         elif leaving:
@@ -202,7 +198,7 @@ class CalicoNodePod:
         return not self._options.replace or former not in (None, uid_of(pod))
 
     def _has_ended(self, pod: Pod) -> bool:
-        """Whether the kubelet has reported that no container of a deleted pod runs any more."""
+        """Whether the kubelet has reported that all containers of a deleted pod have ended."""
         if not containers_terminated(pod):
             self._terminated_since = None
         elif self._terminated_since is None:
@@ -215,7 +211,7 @@ class CalicoNodePod:
         live = seen.live
         if self._former is None and live and not self._stays(live, seen.revision):
             self._former = live
-        left_over = live is not None and is_held(live)
+        left_over = live is not None and has_finalizer(live)
         stays = live if live and self._stays(live, seen.revision) else None
         return self._replaced(self._former is not None or left_over, stays)
 
@@ -223,22 +219,22 @@ class CalicoNodePod:
         return {
             "changed": changed,
             "replaced": self._former is not None,
-            "former": self._former and described(self._former),
-            "pod": pod and described(pod),
+            "former": self._former and pod_to_dict(self._former),
+            "pod": pod and pod_to_dict(pod),
         }
 
     # --- reading --------------------------------------------------------------------------------
 
     def _begin_step(self, done: bool) -> None:
-        """Give the step after one that is done the whole time."""
+        """Restart the time limit if a step is done."""
         if done:
             self._deadline = self._clock.now() + self._options.timeout
 
     def _looks(self) -> Iterator[_Seen]:
-        """One look after the other, until the time of the present step is up."""
+        """Poll the pods until the time limit of the current step."""
         self._begin_step(True)
         while True:
-            self._keep()
+            self._session.renew_lease()
             yield self._look()
             left = self._deadline - self._clock.now()
             if left <= 0:
@@ -279,16 +275,17 @@ class CalicoNodePod:
         pod = seen.live
         if pod and seen.on_delete and seen.revision not in (None, revision_of(pod)):
             raise Refusal(
-                f"{self._options.node}: {pod['metadata']['name']} is of the revision"
-                f" {revision_of(pod)}, the newest is {seen.revision}, and nothing replaces it:"
-                " replace it first (state=replaced); nothing was changed"
+                f"{self._options.node}: {pod['metadata']['name']} has the revision"
+                f" {revision_of(pod)}, but the newest is {seen.revision}, and the update strategy"
+                " OnDelete does not replace it. Replace it first (state=replaced). Nothing was"
+                " changed"
             )
 
     # --- writing --------------------------------------------------------------------------------
 
     def _delete(self, pod: Pod) -> bool:
-        """Delete the pod and have our finalizer keep it; False where it changed or went."""
-        if not is_held(pod) and not self._edit_finalizers(pod, add=True):
+        """Add the finalizer and delete the pod; False if the pod has changed or is gone."""
+        if not has_finalizer(pod) and not self._edit_finalizers(pod, add=True):
             return False
         try:
             self._kube.delete(path_of(pod), {"preconditions": {"uid": uid_of(pod)}})
@@ -296,17 +293,17 @@ class CalicoNodePod:
             if error.status in (404, 409):
                 return False
             raise DataplaneError(
-                f"{error}. The pod still runs and has our finalizer {FINALIZER}: it would stay"
-                " Terminating if it were deleted now. Rerun the same task: it removes the finalizer"
+                f"{error}. The pod still runs and has the finalizer {FINALIZER}: if it is deleted"
+                " now, it stays Terminating. Rerun the same task: it removes the finalizer"
             ) from error
         self.changed = True
         self._former, self._terminated_since = pod, None
         return True
 
     def _edit_finalizers(self, pod: Pod, add: bool) -> bool:
-        """Put ours on the pod, or take it off; False where the pod changed or went."""
+        """Add the finalizer to the pod, or remove it; False if the pod has changed or is gone."""
         metadata = pod["metadata"]
-        others = [each for each in metadata.get("finalizers") or () if each != FINALIZER]
+        others = [name for name in metadata.get("finalizers") or () if name != FINALIZER]
         wanted = {
             "resourceVersion": metadata["resourceVersion"],
             "finalizers": [*others, FINALIZER] if add else others,
@@ -335,8 +332,9 @@ class CalicoNodePod:
         return f"{self._options.node}: waiting until {name} is Ready: {detail}"
 
     def _not_replaced(self, leaving: Pod | None) -> DataplaneError:
-        held = leaving is not None and is_held(leaving)
-        return self._not_ended(leaving) if leaving and held else self._no_successor(leaving)
+        if leaving is not None and has_finalizer(leaving):
+            return self._not_ended(leaving)
+        return self._no_successor(leaving)
 
     def _not_ended(self, pod: Pod) -> DataplaneError:
         node, name = self._options.node, pod["metadata"]["name"]
@@ -347,11 +345,11 @@ class CalicoNodePod:
             f"{node}: {name} was deleted, but the kubelet has not reported within"
             f" {self._options.timeout:.0f} s that its containers have ended"
             f" ({listed or 'no status'}); the node is {'Ready' if up else 'NotReady'}. No second"
-            " calico-node is started beside it, since the finalizer"
+            " calico-node is started on the node, since the finalizer"
             f" {FINALIZER} keeps the pod in the API. The attached programs stay, but no policy is"
             " updated once its Felix has ended. Check the kubelet and the container runtime of the"
             " node, then rerun: the run resumes here",
-            {"former": described(pod), "former_ended": False, "containers": states},
+            {"former": pod_to_dict(pod), "former_ended": False, "containers": states},
         )
 
     def _no_successor(self, leaving: Pod | None) -> DataplaneError:
@@ -368,7 +366,7 @@ class CalicoNodePod:
             " but no policy is updated. Check that the kube-controller-manager works, that the node"
             " matches the DaemonSet's nodeSelector and tolerations, and the events"
             f" (kubectl -n {namespace} describe daemonset {daemonset}), then rerun",
-            {"former": self._former and described(self._former), "pod": None},
+            {"former": self._former and pod_to_dict(self._former), "pod": None},
         )
 
     def _not_ready(self, pod: Pod | None) -> DataplaneError:
@@ -377,7 +375,7 @@ class CalicoNodePod:
             return self._no_successor(pod)
         facts: dict[str, Any] = {
             "timed_out": True,
-            "pod": described(pod),
+            "pod": pod_to_dict(pod),
             "phase": phase_of(pod),
             "conditions": (pod.get("status") or {}).get("conditions") or [],
             "containers": container_states(pod),
@@ -394,8 +392,8 @@ class CalicoNodePod:
     def _log(self, pod: Pod) -> list[str]:
         """The last lines; those of the previous run while a crashed container is not restarted."""
         statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-        mine: Object = next((each for each in statuses if each["name"] == _CONTAINER), {})
-        crashed = mine.get("restartCount") and "waiting" in (mine.get("state") or {})
+        status: Object = next((found for found in statuses if found["name"] == _CONTAINER), {})
+        crashed = status.get("restartCount") and "waiting" in (status.get("state") or {})
         query: Object = {"container": _CONTAINER, "tailLines": _LOG_LINES}
         query |= {"previous": "true"} if crashed else {}
         try:
@@ -404,6 +402,6 @@ class CalicoNodePod:
             return [f"can't be read: {error}"]
 
 
-def _belongs(held: Pod, daemonset: Object) -> bool:
-    owner = controller_of(held)
+def _belongs(resource: Object | Pod, daemonset: Object) -> bool:
+    owner = controller_of(resource)
     return owner is not None and owner["uid"] == uid_of(daemonset)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The maintenance window: whether now is inside, and whether there is time enough. Pure.
+"""The maintenance window: whether it is open, and whether enough time is left. Pure.
 
-Moments are compared in UTC, so that an hour that the clocks skip or repeat is counted right.
+Times are compared in UTC, so that an hour that the clocks skip or repeat is counted correctly.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class Opening:
     opens: datetime
     closes: datetime
 
-    def holds(self, now: datetime) -> bool:
+    def contains(self, now: datetime) -> bool:
         return self.opens <= now < self.closes
 
 
 @dataclass(frozen=True)
 class Window:
-    """Daily from a time to a time, the next day's if that is not later; or once, by two dates."""
+    """Daily between two times, past midnight if the end is not later; or once, with dates."""
 
     start: time | datetime
     end: time | datetime
     zone: tzinfo
 
     def opening(self, now: datetime) -> Opening:
-        """The opening that holds ``now``, else the next one, else the last one."""
-        openings = sorted(self._openings(now), key=lambda each: each.opens)
-        return next((each for each in openings if now < each.closes), openings[-1])
+        """The opening that contains ``now``, else the next one, else the last one."""
+        openings = sorted(self._openings(now), key=lambda opening: opening.opens)
+        return next((opening for opening in openings if now < opening.closes), openings[-1])
 
     def _openings(self, now: datetime) -> Iterator[Opening]:
         if isinstance(self.start, datetime) and isinstance(self.end, datetime):
@@ -52,7 +52,7 @@ class Window:
             yield self._daily(day)
 
     def _daily(self, day: date) -> Opening:
-        start, end = (each for each in (self.start, self.end) if isinstance(each, time))
+        start, end = (limit for limit in (self.start, self.end) if isinstance(limit, time))
         last = day if end > start else day + _DAY
         return Opening(
             self._utc(datetime.combine(day, start)), self._utc(datetime.combine(last, end))
@@ -62,35 +62,35 @@ class Window:
         return local.replace(tzinfo=self.zone).astimezone(timezone.utc)
 
     def local(self, moment: datetime) -> str:
-        """A moment as the people of the window's zone read it."""
+        """The moment in the window's time zone."""
         return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
-def window(start: str, end: str, zone: str) -> Window:
-    """Read the options.
+def parse_window(start: str, end: str, zone: str) -> Window:
+    """The window that the options describe.
 
     :raises Refusal: a time, the zone, or their order is wrong.
     """
     try:
-        where = ZoneInfo(zone)
+        known_zone = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Refusal(
-            f"timezone: {zone!r} is no time zone that this machine knows; give an IANA name such "
-            "as Europe/Berlin (where none is known, install the operating system's tzdata)"
+            f"timezone: {zone!r} is no time zone that this machine knows; use an IANA name such "
+            "as Europe/Berlin (if it knows none, install the operating system's tzdata)"
         ) from error
     first, last = _when("start", start), _when("end", end)
     if isinstance(first, datetime) is not isinstance(last, datetime):
         raise Refusal(
             f"start is {start!r} and end is {end!r}: give both with a date, or both without one"
         )
-    made = Window(first, last, where)
+    window = Window(first, last, known_zone)
     if isinstance(first, datetime):
-        once = made.opening(datetime.now(timezone.utc))
+        once = window.opening(datetime.now(timezone.utc))
         if once.closes <= once.opens:
             raise Refusal(f"end ({end}) is not later than start ({start})")
     elif first == last:
-        raise Refusal(f"start and end are both {start}: leave both out for no window at all")
-    return made
+        raise Refusal(f"start and end are both {start}: leave both out to run without a window")
+    return window
 
 
 def _when(option: str, text: str) -> time | datetime:
@@ -107,36 +107,36 @@ def _when(option: str, text: str) -> time | datetime:
 
 
 def seconds_left(opening: Opening, now: datetime) -> int:
-    """Until it closes, 0 outside."""
-    return int((opening.closes - now).total_seconds()) if opening.holds(now) else 0
+    """Seconds until it closes; 0 while it is closed."""
+    return int((opening.closes - now).total_seconds()) if opening.contains(now) else 0
 
 
-def objection(asked: Window, now: datetime, needed: int) -> str | None:
-    """Why nothing may begin now that takes ``needed`` seconds; None if it may."""
-    opening = asked.opening(now)
+def blocker(window: Window, now: datetime, needed: int) -> str | None:
+    """Why a step of ``needed`` seconds may not begin now; None if it may."""
+    opening = window.opening(now)
     if now >= opening.closes:
         return (
-            f"the maintenance window closed at {asked.local(opening.closes)}, it is "
-            f"{asked.local(now)}: nothing was begun; plan another window"
+            f"the maintenance window closed at {window.local(opening.closes)}, it is "
+            f"{window.local(now)}: nothing was begun; plan another window"
         )
-    if not opening.holds(now):
+    if not opening.contains(now):
         return (
-            f"outside the maintenance window: it is {asked.local(now)}, and the window opens at "
-            f"{asked.local(opening.opens)}, in {_span(opening.opens - now)}; nothing was begun"
+            f"outside the maintenance window: it is {window.local(now)}, and the window opens at "
+            f"{window.local(opening.opens)}, in {_span(opening.opens - now)}; nothing was begun"
         )
     left = seconds_left(opening, now)
     if needed > left:
         return (
-            f"the maintenance window closes at {asked.local(opening.closes)}, in "
+            f"the maintenance window closes at {window.local(opening.closes)}, in "
             f"{_span(timedelta(seconds=left))}, and the next step needs "
-            f"{_span(timedelta(seconds=needed))}: it was not begun; run again in the next window, "
-            "what is done stays done"
+            f"{_span(timedelta(seconds=needed))}: it was not begun; rerun in the next window: "
+            "finished nodes are skipped"
         )
     return None
 
 
 def _span(length: timedelta) -> str:
-    """A length as people say it: 3 h 20 min, 12 min, 40 s."""
+    """A length for readers: 3 h 20 min, 12 min 0 s, 40 s."""
     seconds = int(length.total_seconds())
     hours, minutes = seconds // 3600, seconds % 3600 // 60
     if hours:

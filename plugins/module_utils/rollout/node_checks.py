@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a node is well: what was seen there, held against what is wanted. Pure."""
+"""Whether a node is healthy: compares what was observed there with what is expected. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REPORTER = "BPFEndpointManager"
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most that is still called well."""
+    """The highest values of a healthy node."""
 
     #: Cores that Felix uses on average.
     cpu: float
@@ -24,7 +24,7 @@ class Bounds:
     tc: int
     #: Re-attachments a minute.
     churn: float
-    #: Lines about dirty endpoints count when they are later (ISO time); "" counts all.
+    #: Only later lines about dirty endpoints count (ISO time); "" counts all.
     dirty_since: str = ""
 
 
@@ -39,7 +39,7 @@ class Check:
 def verify(
     felix: Seen, parity: Seen, bounds: Bounds, probes: Sequence[Seen] = ()
 ) -> tuple[Check, ...]:
-    """Each check of a node, in the order in which a person would look.
+    """All checks of a node, in the order in which an administrator would make them.
 
     ``felix`` is what felix_info returns, ``parity`` what qdisc_consistency does, ``probes`` the
     targets of network_probe_info.
@@ -56,38 +56,40 @@ def verify(
 
 
 def _health(health: Seen) -> Iterator[Check]:
-    wanted = "Felix says that it is ready"
+    wanted = "Felix reports ready"
     if not health["reachable"]:
         yield Check("readiness", False, f"Felix does not answer: {health['error']}", wanted)
         return
-    reporters = {each["component"]: each for each in health["reporters"]}
+    reporters = {reporter["component"]: reporter for reporter in health["reporters"]}
     unready = [f"{n} ({r['detail']})" for n, r in reporters.items() if r["ready"] is False]
     seen = f"HTTP {health['status']}" + (f", not ready: {', '.join(unready)}" if unready else "")
     yield Check("readiness", bool(health["ready"]), seen, wanted)
-    reporter = reporters.get(_REPORTER)
-    if reporter is None:
-        yield Check(_REPORTER, False, "no such reporter", "reports; is the eBPF dataplane on?")
+    manager = reporters.get(_REPORTER)
+    if manager is None:
+        yield Check(
+            _REPORTER, False, "no such reporter", "reports (is the eBPF dataplane enabled?)"
+        )
     else:
-        seen = reporter["detail"] or ("ready" if reporter["ready"] else "not ready")
-        yield Check(_REPORTER, bool(reporter["ready"]), seen, "ready")
+        seen = manager["detail"] or ("ready" if manager["ready"] else "not ready")
+        yield Check(_REPORTER, bool(manager["ready"]), seen, "ready")
 
 
 def _log(log: Seen | None, bounds: Bounds) -> Check:
-    since = f"after {bounds.dirty_since}" if bounds.dirty_since else "since the pod's start"
+    since = f"after {bounds.dirty_since}" if bounds.dirty_since else "since the pod started"
     wanted = f"no endpoint was left dirty {since}"
     if log is None:
         return Check("log", False, "no log of calico-node was found on the node", wanted)
-    late = [each for each in log["dirty"] if (each["last_at"] or "~") > bounds.dirty_since]
-    lines = [f"{each['interface']} {each['count']} times: {each['message']}" for each in late]
+    late = [line for line in log["dirty"] if (line["last_at"] or "~") > bounds.dirty_since]
+    lines = [f"{line['interface']} {line['count']} times: {line['message']}" for line in late]
     return Check("log", not late, "; ".join(lines) or "no line", wanted)
 
 
 def _metrics(felix: Seen) -> Check:
-    """A node without metrics is well: they are off by default."""
+    """Missing metrics are not an error: they are off by default."""
     metrics = felix["metrics"]
     if metrics is None:
         return Check(
-            "dirty metric", True, f"not read: {felix['metrics_error']}", "0 where it is on"
+            "dirty metric", True, f"not read: {felix['metrics_error']}", "0 if metrics are enabled"
         )
     dirty = metrics["dirty"]
     return Check("dirty metric", dirty == 0, f"{dirty} dirty endpoints", "0")
@@ -102,18 +104,18 @@ def _parity(parity: Seen) -> Check:
 
 
 def _processes(running: Sequence[Seen]) -> Check:
-    pids = ", ".join(str(each["pid"]) for each in running)
+    pids = ", ".join(str(process["pid"]) for process in running)
     return Check("Felix", len(running) == 1, f"processes: {pids or 'none'}", "exactly one")
 
 
 def _load(felix: Seen, bounds: Bounds) -> Iterator[Check]:
-    """What can only be seen over a window."""
+    """Checks that need an observation period."""
     churn = felix["churn"]
     if churn is None:
         return
     most = felix["tc"]["most"]
     yield Check("tc processes", most <= bounds.tc, f"at most {most}", f"up to {bounds.tc}")
-    cpu = sum(each["cpu"] or 0.0 for each in felix["felix"])
+    cpu = sum(process["cpu"] or 0.0 for process in felix["felix"])
     yield Check("CPU of Felix", cpu <= bounds.cpu, f"{cpu:.2f} cores", f"up to {bounds.cpu:g}")
     busy = [f"{e['interface']} {e['attached']}" for e in churn["interfaces"] if e["attached"]]
     seen = f"{churn['per_minute']:g} changes a minute in {churn['seconds']:g} s"
@@ -123,6 +125,6 @@ def _load(felix: Seen, bounds: Bounds) -> Iterator[Check]:
 
 
 def _probes(probes: Sequence[Seen]) -> Iterator[Check]:
-    for each in probes:
-        seen = f"{each['elapsed_ms']:.0f} ms" if each["ok"] else str(each["error"])
-        yield Check(f"probe {each['target']}", each["ok"], seen, "reachable")
+    for probe in probes:
+        seen = f"{probe['elapsed_ms']:.0f} ms" if probe["ok"] else str(probe["error"])
+        yield Check(f"probe {probe['target']}", probe["ok"], seen, "reachable")

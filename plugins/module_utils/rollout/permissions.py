@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run must be allowed to do, in one list. Pure."""
+"""The permissions that a run needs, in one list. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Permission:
-    """One verb on one resource; an empty ``namespace`` means all of them, or none."""
+    """One verb on one resource; without ``namespace`` in the whole cluster."""
 
     verb: str
     resource: str
@@ -25,7 +25,7 @@ class Permission:
         return f"{self.verb} {self.resource}{group}{where}"
 
     def review(self) -> dict[str, Any]:
-        """The SelfSubjectAccessReview that asks for it."""
+        """The SelfSubjectAccessReview that checks it."""
         resource, _slash, subresource = self.resource.partition("/")
         attributes = {"verb": self.verb, "resource": resource, "group": self.group}
         attributes.update(subresource=subresource, namespace=self.namespace)
@@ -37,7 +37,7 @@ class Permission:
 
 
 def needed(namespace: str, lease_namespace: str) -> Iterator[Permission]:
-    """All that a run asks of the API; ``namespace`` is the DaemonSet's."""
+    """All permissions that a run uses; ``namespace`` is the DaemonSet's."""
     everywhere: tuple[tuple[str, str, str], ...] = (
         ("get list patch", "nodes", ""),
         ("list", "pods", ""),
@@ -51,6 +51,6 @@ def needed(namespace: str, lease_namespace: str) -> Iterator[Permission]:
         ("list", "controllerrevisions", "apps", namespace),
         ("get create update", "leases", "coordination.k8s.io", lease_namespace),
     )
-    for verbs, resource, group, where in (*((*each, "") for each in everywhere), *inside):
+    for verbs, resource, group, where in (*((*verbs, "") for verbs in everywhere), *inside):
         for verb in verbs.split():
             yield Permission(verb, resource, group, where)

@@ -96,14 +96,6 @@ class Judgement:
     advisories: tuple[MatchedAdvisory, ...]
     problems: tuple[Problem, ...]
 
-    @property
-    def blockers(self) -> list[Problem]:
-        return [each for each in self.problems if each.blocks]
-
-    @property
-    def warnings(self) -> list[Problem]:
-        return [each for each in self.problems if not each.blocks]
-
 
 def check_overrides(overrides: Iterable[str]) -> None:
     """:raises Refusal: one is not a code, or cannot be accepted."""

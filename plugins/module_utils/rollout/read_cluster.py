@@ -11,15 +11,12 @@ from typing import Any
 
 from ..calico.images import CONTAINER, environment
 from ..errors import ApiError
+from ..kube.annotations import CORDONED_BY, FINALIZER, UPGRADED_AT, VERIFIED
 from ..kube.api import Kept, Kube
 from ..kube.pdb import Budgets, Covered, never_met
 from ..kube.pods import controller_of, is_mirror, is_ready, revision_of, terminating_since
 from ..kube.read_pdb import read_budgets
 from .cluster import (
-    CORDONED_BY,
-    FINALIZER,
-    UPGRADED_AT,
-    VERIFIED,
     Cluster,
     DaemonSet,
     Node,

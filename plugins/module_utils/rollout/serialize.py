@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,31 +12,31 @@ from typing import Any
 from ..calico import images
 from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
 from ..calico.versions import Release, behaviour, calico_version, parse
-from ..errors import Refusal
-from .cluster import UPDATE_STRATEGY, Cluster, DaemonSet, Revision, RolloutSpec, State, Target
+from ..kube.annotations import UPDATE_STRATEGY
+from .cluster import Cluster, DaemonSet, Revision, RolloutSpec, State, Target, saved_strategy
 from .permissions import Permission
 from .preflight import Judgement, MatchedAdvisory, NodeStatus, Problem, not_permitted
 
 Result = dict[str, Any]
 
 
-def advisory(each: Advisory, accepted: Iterable[str] = ()) -> Result:
+def advisory(found: Advisory, accepted: Iterable[str] = ()) -> Result:
     return {
-        "code": each.code,
-        "severity": each.weight.value,
-        "text": each.text,
-        "advice": each.advice,
-        "fixed_in": list(each.fixed_in),
-        "refs": list(each.refs),
-        "accepted": each.code in set(accepted),
+        "code": found.code,
+        "severity": found.weight.value,
+        "text": found.text,
+        "advice": found.advice,
+        "fixed_in": list(found.fixed_in),
+        "refs": list(found.refs),
+        "accepted": found.code in set(accepted),
     }
 
 
 def advised(path: UpgradePath, chosen: Sequence[Advisory]) -> Result:
     """What calico_advisory_info returns."""
-    worst = min((list(AdvisorySeverity).index(each.weight) for each in chosen), default=None)
+    worst = min((list(AdvisorySeverity).index(found.weight) for found in chosen), default=None)
     return {
-        "advisories": [advisory(each) for each in chosen],
+        "advisories": [advisory(found) for found in chosen],
         "severity": "none" if worst is None else list(AdvisorySeverity)[worst].value,
         "from_behaviour": _behaviour(path.origin),
         "to_behaviour": _behaviour(path.target),
@@ -51,7 +50,7 @@ def _behaviour(release: Release | None) -> str | None:
 
 
 def forbidden(missing: Sequence[Permission]) -> Result:
-    """Of a cluster that may not even be looked at."""
+    """What rollout_info returns if the user may not read the cluster."""
     nothing = Judgement(None, None, (), (), tuple(not_permitted(missing)))
     return preflight(nothing, Cluster(None), RolloutSpec(), 0, missing)
 
@@ -64,8 +63,8 @@ def preflight(
     missing: Sequence[Permission] = (),
 ) -> Result:
     """What rollout_info returns. ``node_duration`` is in seconds."""
-    nodes = [_node(each, cluster) for each in judged.nodes]
-    left = sum(each.state is not State.DONE for each in judged.nodes)
+    nodes = [_node(status, cluster) for status in judged.nodes]
+    left = sum(status.state is not State.DONE for status in judged.nodes)
     return {
         "changed": False,
         "install": cluster.install,
@@ -75,64 +74,58 @@ def preflight(
         "nodes": nodes,
         "versions": dict(Counter(pod.version or "unknown" for pod in cluster.pods)),
         "advisories": [
-            {**advisory(told.advisory, _accepted(told, spec)), "nodes": list(told.nodes)}
-            for told in judged.advisories
+            {**advisory(matched.advisory, _accepted(matched, spec)), "nodes": list(matched.nodes)}
+            for matched in judged.advisories
         ],
-        # At the top level Ansible takes a key named warnings for its own.
-        "problems": {
-            "blockers": [_problem(each) for each in judged.blockers],
-            "warnings": [_problem(each) for each in judged.warnings],
-        },
-        "permissions": [str(each) for each in missing],
+        # Ansible would treat a top-level key named warnings as its own.
+        "problems": _problems(judged.problems),
+        "permissions": [str(permission) for permission in missing],
         "encapsulation": cluster.encapsulation,
         "estimated_seconds": left * node_duration,
     }
 
 
-def _accepted(told: MatchedAdvisory, spec: RolloutSpec) -> set[str]:
-    general = told.advisory.weight is AdvisorySeverity.REFUSE and "known_bad_path" in spec.overrides
-    return {told.advisory.code} if general else set(spec.overrides)
+def _accepted(matched: MatchedAdvisory, spec: RolloutSpec) -> set[str]:
+    refuses = matched.advisory.weight is AdvisorySeverity.REFUSE
+    general = refuses and "known_bad_path" in spec.overrides
+    return {matched.advisory.code} if general else set(spec.overrides)
 
 
-def _problem(each: Problem) -> Result:
-    return {
-        "code": each.code,
-        "node": each.node,
-        "advisory": each.advisory,
-        "message": each.message,
-    }
+def _problems(problems: Iterable[Problem]) -> Result:
+    by_weight: dict[str, list[Result]] = {"blockers": [], "warnings": []}
+    for problem in problems:
+        by_weight["blockers" if problem.blocks else "warnings"].append(
+            {
+                "code": problem.code,
+                "node": problem.node,
+                "advisory": problem.advisory,
+                "message": problem.message,
+            }
+        )
+    return {**by_weight}
 
 
-def _daemon_set(held: DaemonSet | None, cluster: Cluster) -> Result | None:
-    if held is None:
+def _daemon_set(daemonset: DaemonSet | None, cluster: Cluster) -> Result | None:
+    if daemonset is None:
         return None
     newest = cluster.newest
     return {
-        "namespace": held.namespace,
-        "name": held.name,
-        "version": images.version(held.template),
-        "images": images.images(held.template),
-        "update_strategy": dict(held.strategy),
-        "former_update_strategy": _noted_strategy(held),
+        "namespace": daemonset.namespace,
+        "name": daemonset.name,
+        "version": images.version(daemonset.template),
+        "images": images.images(daemonset.template),
+        "update_strategy": dict(daemonset.strategy),
+        "former_update_strategy": _former_strategy(daemonset),
         "revision": newest.name if newest else None,
         "revision_hash": newest.hash if newest else None,
     }
 
 
-def _noted_strategy(held: DaemonSet) -> Result | None:
-    """:raises Refusal: someone else wrote the note."""
-    noted = held.annotations.get(UPDATE_STRATEGY)
-    if noted is None:
-        return None
-    try:
-        strategy: Result = json.loads(noted)
-    except ValueError as error:
-        raise Refusal(
-            f"DaemonSet {held.namespace}/{held.name}: its annotation {UPDATE_STRATEGY} is no JSON "
-            f"({error}). It notes the update strategy from before the rollout: put that in, such "
-            'as {"type": "RollingUpdate"}, or remove the annotation'
-        ) from error
-    return strategy
+def _former_strategy(daemonset: DaemonSet) -> Result | None:
+    """:raises Refusal: the annotation does not hold a strategy."""
+    saved = daemonset.annotations.get(UPDATE_STRATEGY)
+    where = f"DaemonSet {daemonset.namespace}/{daemonset.name}"
+    return None if saved is None else saved_strategy(where, saved)
 
 
 def _target(wanted: Target | None) -> Result | None:
@@ -148,12 +141,12 @@ def _target(wanted: Target | None) -> Result | None:
     }
 
 
-def _revision(held: Revision | None) -> str | None:
-    return held.name if held else None
+def _revision(revision: Revision | None) -> str | None:
+    return revision.name if revision else None
 
 
-def _node(standing: NodeStatus, cluster: Cluster) -> Result:
-    node, pod = standing.node, cluster.pod_on(standing.node.name)
+def _node(status: NodeStatus, cluster: Cluster) -> Result:
+    node, pod = status.node, cluster.pod_on(status.node.name)
     version = pod.version if pod else None
     return {
         "name": node.name,
@@ -165,9 +158,9 @@ def _node(standing: NodeStatus, cluster: Cluster) -> Result:
         "version": version,
         "revision": pod.revision if pod else None,
         "calico_version": calico_version(parse(version or "")),
-        "state": standing.state.value,
+        "state": status.state.value,
         "cordoned_by": node.cordoned_by,
         "verified": node.verified,
         "upgraded_at": node.upgraded_at,
-        "problems": [each.message for each in standing.problems],
+        "problems": _problems(status.problems),
     }

@@ -25,7 +25,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.tc.pins import (
 
 
 def test_absent(module_lab: Lab, tmp_path: Path) -> None:
-    """By name, by handle, and by being Calico's; strangers and the clsact qdisc stay."""
+    """By name, by handle, and Calico's by default; foreign filters and clsact stay."""
     lab = module_lab
     cases: dict[str, Options] = {}
     wanted: dict[str, Options] = {
@@ -78,7 +78,7 @@ def test_absent(module_lab: Lab, tmp_path: Path) -> None:
     assert all(event.startswith("deleted") for event in events)
 
 
-def test_absent_leaves_a_strangers_pin_alone(module_lab: Lab, compiled: Path, pins: Path) -> None:
+def test_absent_keeps_another_owners_pin(module_lab: Lab, compiled: Path, pins: Path) -> None:
     """Only the pin of what is detached goes; a map's or another program's is none of ours."""
     lab, interface = module_lab, endpoint(module_lab)
     lab.attach(interface, "ingress", 1)

@@ -58,7 +58,7 @@ def test_a_tc_pin_holds_the_program_and_is_swapped_at_once(module_lab: Lab, pins
 
 
 def test_a_tc_pin_that_is_gone_is_made_again(module_lab: Lab, pins: Path) -> None:
-    """Nothing is attached anew for that; the pin holds what is attached."""
+    """Nothing is attached again; the pin holds the attached program."""
     lab, interface, pin = module_lab, endpoint(module_lab), pins / "mine"
     options: Options = {
         "interface": interface,
@@ -74,7 +74,7 @@ def test_a_tc_pin_that_is_gone_is_made_again(module_lab: Lab, pins: Path) -> Non
 
 
 def test_pins_beside_the_one_named_stay(module_lab: Lab, compiled: Path, pins: Path) -> None:
-    """Whatever they are called, and however the new pin takes its place."""
+    """With any name, and for any way in which the new pin replaces it."""
     lab, interface = module_lab, endpoint(module_lab)
     make_pins(compiled, pins)
     (pins / "map").rename(pins / "mine_new")
@@ -158,7 +158,7 @@ def test_a_tcx_link_is_removed_with_its_pin(module_lab: Lab, pins: Path) -> None
 def test_a_tcx_program_without_a_link_cannot_be_pinned_in_silence(
     module_lab: Lab, pins: Path
 ) -> None:
-    """Whoever asks for a pin has one in the end, or is told why not."""
+    """Each task has its pin in the end, or fails with the reason."""
     lab, interface, pin = module_lab, endpoint(module_lab), pins / "link"
     place: Options = {"interface": interface, "hook": "egress", "attach_type": "tcx"}
     allow: Options = {**place, "object": str(lab.objects / "allow.o")}

@@ -248,7 +248,7 @@ WITHOUT_BPFFS = (
 
 
 def test_without_a_bpffs(module_lab: Lab) -> None:
-    """Pins can't be opened nor made, and that is said before anything is attached."""
+    """Pins can be neither opened nor made; the refusal comes before anything is attached."""
     lab, interface = module_lab, endpoint(module_lab)
     lab.attach(interface, "ingress", 1)
     pin = lab.pin("deny")

@@ -28,7 +28,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import (
 
 
 def test_replacing_is_one_step_and_keeps_the_handle(module_lab: Lab, tmp_path: Path) -> None:
-    """The kernel tells of one filter replaced and none deleted, so the hook was never bare."""
+    """The kernel reports one filter replaced and none deleted, so the hook was never bare."""
     lab, interface = module_lab, endpoint(module_lab)
     lab.attach(interface, "ingress", 3)
     lab.attach(interface, "ingress", 1, priority=100, variant="foreign", name="cil_from_container")
@@ -49,8 +49,8 @@ def test_replacing_is_one_step_and_keeps_the_handle(module_lab: Lab, tmp_path: P
     assert "handle 0x3" in event
 
 
-def test_what_decides_that_a_program_is_there_already(module_lab: Lab) -> None:
-    """The tag for what is loaded, the id for what runs already, and direct action for both."""
+def test_a_program_already_attached_is_found_by_tag_or_id(module_lab: Lab) -> None:
+    """By tag if it is loaded, by id if it runs already; both need direct-action."""
     lab = module_lab
     by_tag, by_id, by_pin, inert = (endpoint(lab) for _unused in range(4))
     for interface in (by_tag, by_id, by_pin):
@@ -107,7 +107,7 @@ def test_a_handle_of_the_callers_is_taken_literally(module_lab: Lab) -> None:
     assert (new.slot, behind) == ((49152, 5), old)
 
 
-def test_clsact_is_made_where_there_is_none(module_lab: Lab) -> None:
+def test_a_missing_clsact_is_made(module_lab: Lab) -> None:
     """In check mode it is only foreseen."""
     lab, interface = module_lab, endpoint(module_lab, clsact=False)
     options: Options = {
@@ -126,8 +126,8 @@ def test_clsact_is_made_where_there_is_none(module_lab: Lab) -> None:
     assert not done.ingress
 
 
-def test_tcx_is_swapped_in_place_and_strangers_keep_theirs(module_lab: Lab, compiled: Path) -> None:
-    """A stranger before and one behind calico: same order, same ids, ours swapped between them."""
+def test_tcx_is_replaced_in_place_among_foreign_programs(module_lab: Lab, compiled: Path) -> None:
+    """Foreign programs before and behind Calico: same order, same ids, ours replaced."""
     lab, interface = module_lab, endpoint(module_lab)
     pins = [lab.pin(v) for v in ("foreign", "allow", "pass")]
     # The third is Calico's by its program's name, so it must be another name.

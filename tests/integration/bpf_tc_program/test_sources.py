@@ -126,7 +126,7 @@ def test_the_other_hook_stays_bare(story: Story) -> None:
     assert (story.states[2].filters(other), story.states[2].tcx(other)) == ((), [])
 
 
-def test_the_result_tells_what_the_kernel_holds(story: Story) -> None:
+def test_the_result_shows_the_kernel_state(story: Story) -> None:
     after = story.runs[1]["attachment"]["after"]
     done = story.states[2]
     assert story.runs[1]["attachment"]["before"] is None
@@ -140,7 +140,7 @@ def test_the_result_tells_what_the_kernel_holds(story: Story) -> None:
 
 
 def test_a_second_run_changes_nothing(story: Story) -> None:
-    """A program loaded anew is known by its tag, so the old one, with its id, stays."""
+    """A newly loaded program is compared by its tag, so the attached one stays."""
     again = story.runs[2]
     assert not again["changed"], again
     assert story.states[3] == story.states[2]

@@ -39,13 +39,13 @@ def ours(handle: int = 1, program: int = 10, priority: int = 49152, **other: Any
 
 
 def foreign(priority: int, handle: int = 1, program: int = 90, **other: Any) -> Attachment:
-    """A stranger's cls_bpf filter."""
+    """A foreign cls_bpf filter."""
     plain = ours(handle, program, priority, name=f"cil_from_contai:[{program}]", calico=False)
     return plain._replace(**other)
 
 
 def u32(priority: int, handle: int = 0x80000800, **other: Any) -> Attachment:
-    """A stranger's filter of another kind, of which the kernel tells no name and no program."""
+    """A foreign filter of another kind, for which the kernel has no name and no program."""
     plain = foreign(priority, handle, 0, name="", tag="", direct_action=False, kind="u32")
     return plain._replace(**other)
 
@@ -83,7 +83,7 @@ def endpoint(
     )
 
 
-def told(plan: Plan) -> list[str]:
+def in_words(plan: Plan) -> list[str]:
     """A plan in few words: ``add egress 49152/1 id 20``."""
     return [
         f"unpin {s.hook.value} {s.path}"

@@ -56,7 +56,7 @@ class Program:
 
 @dataclass
 class Kernel(TcSocket):
-    """``before_call`` is told the number of each call of ours before it is answered.
+    """``before_call`` gets the number of each call of ours before it is answered.
 
     ``refuse``: errnos for our writes of these numbers, from 1. ``kill_after``: the write that is
     our last.
@@ -98,7 +98,7 @@ class Kernel(TcSocket):
         change: Callable[[Attachments], Attachments],
         interface: str = build.INTERFACE,
     ) -> None:
-        """All writes to the filters of a hook, whoever makes them, are made here.
+        """All writes to the filters of a hook, ours and Felix's, are made here.
 
         :raises kernel_rules.Refused: where the kernel refuses the change.
         """
@@ -301,7 +301,7 @@ class Felix:
                 pass
 
     def steps(self, hook: Hook) -> Iterator[None]:
-        """One hook; it yields wherever others may write before it goes on."""
+        """One hook; it yields wherever others may write in between."""
         if build.INTERFACE not in self._kernel.endpoints:
             return
         listed = [a for a in self._kernel.at(hook) if a.calico]

@@ -42,7 +42,7 @@ BROKEN = {
     "not direct-action": endpoint(at(1), (ours(1, 20, direct_action=False),)),
     "wrong protocol": endpoint(at(1), (ours(1, 20, protocol=0x0800),)),
     "wrong chain": endpoint(at(1), (ours(1, 20), ours(2, 21, chain=5))),
-    "among strangers": endpoint(
+    "among foreign filters": endpoint(
         listed(foreign(1), ours(2, 10), foreign(50000)), listed(foreign(100), ours(1, 20))
     ),
 }

@@ -30,7 +30,7 @@ FOREIGN = "cil_from_contai:[9]"
 
 @st.composite
 def filters_of(draw: st.DrawFn, hook: Hook) -> Attachment:
-    """One filter, ours or a stranger's, cls_bpf or not."""
+    """One filter, ours or foreign, cls_bpf or not."""
     whose = draw(st.sampled_from(("calico", "calico", "calico", "foreign", "u32")))
     priority = draw(st.sampled_from(PRIORITIES))
     handle = draw(st.integers(1, 4))

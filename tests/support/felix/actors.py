@@ -39,7 +39,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 def alone() -> Iterator[tuple[str, ...]]:
     """A pid namespace, so that only a test's own processes are seen: what to run commands with.
 
-    Whatever runs in it ends with it.
+    All its processes end with it.
     """
     words = [*CONTAINER, "--mount-proc", "sh", "-c", "echo; exec cat"]
     with _running(words) as (process, _said):
@@ -51,7 +51,7 @@ def alone() -> Iterator[tuple[str, ...]]:
 def felix(
     prefix: tuple[str, ...], *, burns: bool = False, container: bool = False
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """A process with Felix's arguments, and its id there; it ends when it is told a line."""
+    """A process with Felix's arguments, and its id there; it ends when it reads a line."""
     script = f'echo $$; exec -a calico-node sh -c "{_BURNS if burns else _WAITS}" -felix'
     words = [*prefix, *(CONTAINER if container else ()), "bash", "-c", script]
     with _running(words) as (process, said):

@@ -52,7 +52,7 @@ class Point(str, Enum):
     COMPLETE = "complete"
 
 
-#: Told the interface, the hook and how far the pass has come there.
+#: Called with the interface, the hook and how far the pass has come there.
 Watch = Callable[[str, str, Point], None]
 
 
@@ -225,7 +225,7 @@ def exec_tc(*args: str) -> str:
 
 
 def _list(interface: str, hook: str) -> list[_AttachedProg]:
-    """listAttachedPrograms(includeLegacy=true) up to v3.30: whatever line has one of the words."""
+    """listAttachedPrograms(includeLegacy=true) up to v3.30: every line with one of the words."""
     listed = []
     for line in exec_tc("filter", "show", "dev", interface, hook).split("\n"):
         if "cali_tc_preambl" in line or "calico" in line:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Object
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
     CalicoNodePod,
     PodOptions,
@@ -24,7 +25,7 @@ _say = partial(print, flush=True)
 
 def calico_node_pod(kubeconfig: Path, node: str, timeout: float = 60.0) -> CalicoNodePod:
     kube = connect({"kubeconfig": str(kubeconfig)}, _say, patience=20)
-    return CalicoNodePod(kube, PodOptions(node, timeout=timeout, poll=0.2), _say)
+    return CalicoNodePod(Session(kube, _say), PodOptions(node, timeout=timeout, poll=0.2))
 
 
 def replace(kubeconfig: Path, node: str, timeout: float = 60.0) -> Object:

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.releases 
     CURRENT,
     reports_terminal_phase,
 )
-from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.server import Server
+from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.server import Asked, Server
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.store import Store
 
 #: One folder for each process that has an API, named by its pid.
@@ -41,11 +42,12 @@ _RUNS = Path(__file__).resolve().parents[3] / ".build" / "embedded-api"
 
 @dataclass(frozen=True)
 class EmbeddedApi(Api):
-    """An Api that also does as a test orders."""
+    """An Api that also does as a test orders, and shows what it was asked last."""
 
     store: Store
     access: Access
     faults: Faults
+    asked: deque[Asked]
 
 
 @contextmanager
@@ -64,7 +66,8 @@ def embedded_api(release: str = CURRENT) -> Iterator[EmbeddedApi]:
     try:
         folder.mkdir(parents=True)
         kubeconfig = write_kubeconfig(folder / "kubeconfig", server.url, token)
-        yield EmbeddedApi(server.url, token, None, kubeconfig, True, cluster.store, access, faults)
+        address = (server.url, token, None, kubeconfig, True)
+        yield EmbeddedApi(*address, cluster.store, access, faults, server.asked)
     finally:
         server.stop()
         controllers.join()

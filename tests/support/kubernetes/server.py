@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -38,6 +39,17 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 _WATCH_SECONDS = 1800
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request that reached the server, whatever it answered; ``at`` is monotonic."""
+
+    at: float
+    #: The client, by its User-Agent.
+    agent: str
+    method: str
+    path: str
+
+
 class Server(ThreadingHTTPServer):
     """Serves one cluster on a free port of the loopback, each connection in a thread."""
 
@@ -57,6 +69,8 @@ class Server(ThreadingHTTPServer):
             "gitVersion": f"{release}-lab",
             "platform": "linux/amd64",
         }
+        #: The latest requests.
+        self.asked: deque[Asked] = deque(maxlen=10_000)
         self._connections: set[socket.socket] = set()
 
     @property
@@ -112,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
     def serve(self) -> None:
         try:
             request = self._read()
+            agent = self.headers.get("User-Agent", "")
+            self.server.asked.append(Asked(time.monotonic(), agent, request.method, self.path))
             self.server.faults.meet(request.method, self.path)
             self._route(request)
         except Problem as problem:

@@ -43,7 +43,7 @@ def run(*words: str, check: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter as ``tc -json filter show`` tells it."""
+    """A filter as in ``tc -json filter show``."""
 
     priority: int
     handle: int

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rollouts as their journals tell them: events at a clock that the test turns."""
+"""Journals of rollouts: events at the times of a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def endpoint(interface: str, verdict: str = "drifted") -> dict[str, Any]:
 
 
 def parity(*endpoints: dict[str, Any], looked_at: int = 20) -> dict[str, Any]:
-    """As the role qdisc_parity tells it."""
+    """As the role qdisc_parity records it."""
     repaired = [e for e in endpoints if e["verdict"] == "repaired"]
     return {
         "found": len(endpoints),

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import (
     FORMER_REVISION,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     Cluster,
     DaemonSet,
     Node,
@@ -20,6 +22,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.clust
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
     Judgement,
+    Problem,
 )
 
 OLD, NEW = "v3.28.1", "v3.29.5"
@@ -77,12 +80,20 @@ def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
 SPEC = RolloutSpec(version=NEW)
 
 
+def blockers(judged: Judgement) -> list[Problem]:
+    return [problem for problem in judged.problems if problem.blocks]
+
+
+def warnings(judged: Judgement) -> list[Problem]:
+    return [problem for problem in judged.problems if not problem.blocks]
+
+
 def blocked(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in judged.blockers]
+    return [(each.code, each.node or each.advisory) for each in blockers(judged)]
 
 
 def warned(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in judged.warnings]
+    return [(each.code, each.node or each.advisory) for each in warnings(judged)]
 
 
 def states(judged: Judgement) -> dict[str, State]:

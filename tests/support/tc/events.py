@@ -32,7 +32,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def filter_events(lab: Lab, tmp_path: Path) -> Iterator[list[str]]:
-    """What ``tc monitor`` tells of filters during the body; complete once the body is left."""
+    """The filter events of ``tc monitor`` during the body; complete after the body."""
     shown = tmp_path / f"monitor-{next(_serial)}"
     events: list[str] = []
 
@@ -64,12 +64,12 @@ def renames_and_deletes(directory: Path) -> Iterator[list[tuple[str, str]]]:
     seen: list[tuple[str, str]] = []
     try:
         yield seen
-        told = os.read(fd, 1 << 16)
+        data = os.read(fd, 1 << 16)
     finally:
         os.close(fd)
     at = 0
-    while at < len(told):
-        _unused, mask, _unused, length = struct.unpack_from("=iIII", told, at)
-        name = told[at + 16 : at + 16 + length].rstrip(b"\0").decode()
+    while at < len(data):
+        _unused, mask, _unused, length = struct.unpack_from("=iIII", data, at)
+        name = data[at + 16 : at + 16 + length].rstrip(b"\0").decode()
         seen.append((kinds[mask], name))
         at += 16 + length

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All that is attached to an interface, as others than the code under test tell it."""
+"""The attachments of an interface, read without the code under test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Programs = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Held:
-    """All that is attached to an interface, as the kernel's own tools tell it."""
+    """The attachments of an interface, as shown by tc and bpftool."""
 
     qdiscs: str
     ingress: tuple[Filter, ...]

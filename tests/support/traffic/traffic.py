@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbered packets through an endpoint, and an endpoint that goes out of step while they flow.
+"""Numbered packets through an endpoint, and an endpoint whose hooks fall out of step under traffic.
 
 One stream a hook: from the pod through ingress, to the pod through egress. The packets' numbers
-tell the lost and the doubled ones, and the programs' counters those that met no program.
+identify lost and duplicated ones, and the programs' counters those that met no program.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Stream:
     def start(self) -> None:
         """(Re)start it, and wait until it has."""
         self._sending.order(Board.RUN)
-        until(lambda: self._sending.get("paused") == 0, "the sender goes on")
+        until(lambda: self._sending.get("paused") == 0, "the sender resumes")
 
     def pause(self) -> None:
         """Afterwards ``sent`` is exact and stays."""
@@ -213,15 +213,15 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """A way to be out of step: both hooks' filters in the order in which packets meet them.
+    """A mismatch: both hooks' filters in the order in which packets meet them.
 
-    ``writes``: how many mend it; which way of mending is meant shows in nothing else.
+    ``writes``: the number of writes of its repair, which identifies the plan.
     """
 
     ingress: tuple[Place, ...]
     egress: tuple[Place, ...]
     writes: int
-    #: Each hook that holds a filter enforces, as it stands.
+    #: Each hook with a filter enforces before the repair.
     enforced: bool = True
     policy: Policy = AUTO
 
@@ -232,7 +232,7 @@ class Drift:
 _ONE, _TWO = Place(), Place(handle=2)
 CONSISTENT = Drift((_ONE,), (_ONE,), 0)
 
-#: Every kind of drift that a repair mends with filters of the endpoint's own.
+#: Every kind of drift that a repair fixes with the endpoint's own filters.
 DRIFTS = {
     "handles 1 and 2": Drift((_ONE,), (_TWO,), 2),
     "handles 2 and 1": Drift((_TWO,), (_ONE,), 2),
@@ -244,7 +244,7 @@ DRIFTS = {
     "stale program at the head": Drift((Place(handle=2, program="older"), _ONE), (_ONE,), 1),
     "stale program at a lower priority": Drift((Place(10, program="older"), _ONE), (_ONE,), 1),
     "foreign program at 49152": Drift((Place(49151), Place(program="foreign")), (_ONE,), 2),
-    # Its place is taken until it is gone, so the program waits beside it meanwhile; and the streams
+    # Its place is taken until it is deleted, so the program waits beside it; and the streams
     # are IPv4, so it enforces for them.
     "detour past protocol ip": Drift((Place(protocol="ip"),), (_ONE,), 4),
     "detour past protocol ip at egress": Drift((_ONE,), (Place(protocol="ip"),), 4),
@@ -262,7 +262,7 @@ DRIFTS = {
 
 
 class Stage:
-    """An endpoint whose filters can be set out anew at any time without a packet missing them.
+    """An endpoint whose filters can be set again at any time without a packet missing them.
 
     Each hook has programs of its own: ``older`` and ``newer`` of the variant, a ``foreign`` one
     that leaves the verdict to others, and the ``guard`` that stands in while filters are set out.

@@ -23,7 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.client im
 
 @pytest.fixture(scope="session")
 def kubernetes() -> Path:
-    """The folder with the programs. CI has to have them."""
+    """The folder with the programs, which CI must have."""
     found = programs.find_programs()
     if found is None:
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
@@ -40,7 +40,7 @@ def cluster(kubernetes: Path) -> Iterator[RealCluster]:
 
 @pytest.fixture
 def calico_node(cluster: RealCluster) -> Iterator[CalicoNode]:
-    """The DaemonSet, which the test has to create; it goes with all its pods and processes."""
+    """The DaemonSet, which the test creates; it is removed with its pods and processes."""
     daemonset = CalicoNode(Client(cluster.api))
     yield daemonset
     daemonset.delete()

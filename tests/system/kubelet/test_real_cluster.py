@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The real cluster comes up, takes what tests do to it, and leaves nothing behind."""
+"""The real cluster starts, survives what tests do to it, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_killed_containerd_leaves_the_pod_running(
 
 @dataclass(frozen=True)
 class Marks:
-    """By what traces of a cluster are recognised."""
+    """Names that identify the leftovers of a cluster."""
 
     folder: str
     cgroups: str
@@ -137,7 +137,7 @@ class Marks:
 
 
 def _traces(marks: Marks) -> dict[str, list[str]]:
-    """What the machine has of a cluster; nothing in a mount namespace of a node."""
+    """The leftovers of a cluster on the machine, except in the mount namespaces of nodes."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     words = (marks.folder, marks.cgroups)
     found = {
@@ -167,7 +167,7 @@ def _processes() -> Iterator[str]:
 
 
 def _machine() -> dict[str, Any]:
-    """What belongs to the machine, and is the same before, during and after."""
+    """The state of the machine itself, which is the same before, during and after."""
     return {
         "folders": [folder for folder in _DEFAULT_FOLDERS if Path(folder).exists()],
         "sysctls": [Path("/proc/sys", name).read_text() for name in _SYSCTLS],

@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
-    FINALIZER,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import FINALIZER
 from ansible_collections.dataplane.calico_bpf.tests.support.kubelet.daemonset import (
     CalicoNode,
     Settings,
@@ -65,19 +63,19 @@ def test_with_a_finalizer_the_successor_waits_for_the_containers(
         calico_node.delete_pod(old)
         new = calico_node.successor(old)
         assert not watch.alive(uid_of(old)), str(watch)
-        held = calico_node.pod(uid_of(old))
-        assert held is not None  # so both are there
-        assert held["metadata"]["finalizers"] == [FINALIZER]
-        assert terminates(held)
-        assert finished(held), held["status"]
-        assert _containers_ended(held), held["status"]
+        deleted = calico_node.pod(uid_of(old))
+        assert deleted is not None  # both exist
+        assert deleted["metadata"]["finalizers"] == [FINALIZER]
+        assert terminates(deleted)
+        assert finished(deleted), deleted["status"]
+        assert _containers_ended(deleted), deleted["status"]
         watch.wait_started(uid_of(new))
         time.sleep(1)  # nothing else is to come
     assert watch.most == 1, str(watch)
     assert [change.sign for change in watch.changes] == ["+", "-", "+"], str(watch)
 
 
-def test_without_its_finalizer_the_deleted_pod_goes(
+def test_the_deleted_pod_is_removed_with_its_finalizer(
     cluster: RealCluster, calico_node: CalicoNode
 ) -> None:
     calico_node.create(STUCK)

@@ -21,9 +21,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
-    FINALIZER,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import FINALIZER
 from ansible_collections.dataplane.calico_bpf.tests.support.kubelet import replace as program
 from ansible_collections.dataplane.calico_bpf.tests.support.kubelet.daemonset import (
     NEW,
@@ -61,20 +59,20 @@ def name_of_case(settings: Settings) -> str:
 
 @pytest.fixture(autouse=True)
 def _remembered(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What kubernetes.core remembers of an API goes with the test."""
+    """kubernetes.core's cache of an API is removed with the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
 def watch(cluster: RealCluster) -> Iterator[FelixWatch]:
-    """Of the whole test; fails where two Felixes ran at once."""
+    """Watches the whole test; fails if two Felix processes ran at once."""
     with FelixWatch(cluster.nodes.values()) as watching:
         yield watching
     assert watching.most == 1, str(watching)
 
 
 def replaces(cluster: RealCluster, calico_node: CalicoNode, version: str) -> None:
-    """One replacement, and that a second run changes nothing."""
+    """One replacement, and a second run that changes nothing."""
     old = calico_node.ready_pod(NODE)
     calico_node.set_version(version)
     result = replace(cluster.api.kubeconfig, NODE)
@@ -85,7 +83,7 @@ def replaces(cluster: RealCluster, calico_node: CalicoNode, version: str) -> Non
 
 
 def completes(cluster: RealCluster, calico_node: CalicoNode, former: str) -> None:
-    """The successor gets Ready, runs the only Felix, and nothing is left over."""
+    """The successor becomes Ready with the only Felix, and nothing is left over."""
     ready = calico_node_pod(cluster.api.kubeconfig, NODE).wait_ready(check=False)
     # With a grace period the kubelet removes the old pod from the API a moment later.
     wait_until(lambda: calico_node.pod(former) is None, "the old pod is gone")
@@ -99,7 +97,7 @@ def completes(cluster: RealCluster, calico_node: CalicoNode, former: str) -> Non
 
 
 def felix_info(cluster: RealCluster, pod_uid: str) -> dict[str, Any]:
-    """What the module sees on the node."""
+    """What the module reads on the node."""
     prefix = tuple(cluster.nodes[NODE].words())
     return run_module("felix_info", {"exited_pod_uid": pod_uid}, prefix=prefix)
 
@@ -134,13 +132,13 @@ def test_a_killed_run_is_completed(
         assert run.stdout.readline() == "begin\n"
         time.sleep(seconds)
         run.kill()
-    time.sleep(1)  # what it began goes on
+    time.sleep(1)  # what it started still ends
     replace(cluster.api.kubeconfig, NODE)
     completes(cluster, calico_node, uid_of(old))
 
 
 def test_a_dead_kubelet(cluster: RealCluster, calico_node: CalicoNode, watch: FelixWatch) -> None:
-    """The pod is left as it is, its Felix runs on alone, and the run resumes afterwards."""
+    """The pod is left unchanged, its Felix keeps running alone, and a later run resumes."""
     calico_node.create(STUCK)
     old, node = calico_node.ready_pod(NODE), cluster.nodes[NODE]
     calico_node.set_version()
@@ -185,10 +183,8 @@ def resumes(cluster: RealCluster, calico_node: CalicoNode, former: str) -> None:
     completes(cluster, calico_node, former)
 
 
-def test_an_image_that_is_not_there(
-    cluster: RealCluster, calico_node: CalicoNode, watch: FelixWatch
-) -> None:
-    """The pod is replaced, its successor does not get Ready; then back to the former version."""
+def test_a_missing_image(cluster: RealCluster, calico_node: CalicoNode, watch: FelixWatch) -> None:
+    """The successor does not become Ready; then the former version is restored."""
     calico_node.create(STUCK)
     calico_node.set_version("v0.0.0")
     result = replace(cluster.api.kubeconfig, NODE)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests have of a Kubernetes API where they ask the embedded one and the real one alike."""
+"""Fixtures of the tests that run on the embedded and on the real Kubernetes API."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def told() -> list[str]:
 
 @pytest.fixture
 def kube(either_api: Api, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kube:
-    """What the actions ask with; what kubernetes.core remembers of an API goes with the test."""
+    """The client of the actions; kubernetes.core's cache of an API is removed with the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return connect({"kubeconfig": str(either_api.kubeconfig)}, told.append, patience=20)
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs of upgrade.yml that end in the middle, and the run after them, which goes on there."""
+"""Runs of upgrade.yml that end in the middle, and the next run, which resumes there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WATCHES = "watching whether that is alive"
 
 @contextmanager
 def kubelets_paused(lab: Rollout) -> Iterator[None]:
-    """No pod ends and none begins."""
+    """No pod ends and none starts."""
     lab.cluster.kubelet.paused.set()
     try:
         yield
@@ -41,10 +41,10 @@ def kubelets_paused(lab: Rollout) -> Iterator[None]:
 
 
 def must_have_stopped(
-    lab: Rollout, code: int, told: str, at: str, *, unreachable: bool = False
+    lab: Rollout, code: int, output: str, at: str, *, unreachable: bool = False
 ) -> None:
-    """A run stopped, at one node, which is cordoned; no endpoint is worse."""
-    assert code == (4 if unreachable else 2), told
+    """The run stopped at one node, which stays cordoned; no endpoint is broken."""
+    assert code == (4 if unreachable else 2), output
     report = lab.report()
     assert (report["verdict"], report["stop"]["node"]) == ("stopped", at), report["stop"]
     assert not lab.holder()
@@ -60,14 +60,14 @@ def must_be_left_at(lab: Rollout, node: str) -> None:
 # --- a budget -------------------------------------------------------------------------------------
 
 
-def test_a_budget_that_refuses_is_waited_for_until_the_deadline() -> None:
-    """It can't be met, which a user accepted; in the second run it is relaxed in mid-drain."""
+def test_a_budget_that_refuses_evictions_delays_the_drain_until_its_deadline() -> None:
+    """It can never be met, which the user accepted; the second run drains once it is relaxed."""
     with new_rollout("real", nodes=2, endpoints=1, version=OLD) as lab:
         before = lab.programs()
-        demand(lab, 2)
+        require_available(lab, 2)
         accepted: dict[str, Any] = {"calico_bpf_overrides": ["budget_never_met"]}
-        code, told = lab.upgrade(drain_timeout=7, **accepted)
-        must_have_stopped(lab, code, told, "worker-1")
+        code, output = lab.upgrade(drain_timeout=7, **accepted)
+        must_have_stopped(lab, code, output, "worker-1")
         stop = lab.report()["stop"]
         assert stop["phase"] == "drain"
         assert "worker-1 is not empty after 7 s; evicted: 0 pods; still there:" in stop["message"]
@@ -75,29 +75,29 @@ def test_a_budget_that_refuses_is_waited_for_until_the_deadline() -> None:
         assert left
         for name in left:
             assert f"demo/{name}: refused by a budget: The disruption budget" in stop["message"]
-        assert "asked again every 5 s" in told
+        assert "asked again every 5 s" in output
         assert lab.states() == {"worker-1": "failed", "worker-2": "untouched"}
         assert lab.cordoned() == {"worker-1"}
         assert set(lab.versions().values()) == {OLD}
         assert lab.programs() == before
         playbook = lab.start(**accepted)
         lab.seen(playbook, "refused by a budget")
-        demand(lab, 1)
-        code, told = playbook.wait()
-        assert code == 0, told
+        require_available(lab, 1)
+        code, output = playbook.wait()
+        assert code == 0, output
         lab.must_be_complete()
 
 
-def demand(lab: Rollout, minimum: int) -> None:
-    """Have the budget of the web pods ask for so many, and be counted."""
+def require_available(lab: Rollout, minimum: int) -> None:
+    """Set minAvailable of the web pods' budget, and wait until its status is current."""
     client = lab.cluster.client
     policy = client.do("GET", "/apis/policy")["preferredVersion"]["groupVersion"]
     path = f"/apis/{policy}/namespaces/demo/poddisruptionbudgets/web"
-    held = client.do("PATCH", path, {"spec": {"minAvailable": minimum}})
+    budget = client.do("PATCH", path, {"spec": {"minAvailable": minimum}})
 
     def counted() -> bool:
         seen = client.do("GET", path)["status"].get("observedGeneration")
-        return bool(seen == held["metadata"]["generation"])
+        return bool(seen == budget["metadata"]["generation"])
 
     lab.cluster.wait(counted, "the budget is counted")
 
@@ -110,8 +110,8 @@ def web_pods(lab: Rollout, node: str) -> list[str]:
 # --- a node that is lost --------------------------------------------------------------------------
 
 
-def test_no_node_is_touched_after_one_was_lost() -> None:
-    """It is lost in a batch of two while that is drained; then before its turn."""
+def test_no_node_is_changed_after_a_lost_one() -> None:
+    """A node is lost during its drain in a batch of two; then before its turn."""
     with new_rollout("real", nodes=3, endpoints=1, version=OLD) as lab:
         node, before = lab.cluster.node("worker-2"), lab.programs()
         playbook = lab.start(calico_bpf_batches=[2, 1], drain_timeout=8)
@@ -119,9 +119,9 @@ def test_no_node_is_touched_after_one_was_lost() -> None:
             for name in ("worker-1", "worker-2"):
                 lab.seen(playbook, f"{name}: waiting for ")
             node.kill()
-        code, told = playbook.wait()
-        must_have_stopped(lab, code, told, "worker-2")
-        assert "worker-2 (the node is NotReady: its kubelet can't end the pods)" in told
+        code, output = playbook.wait()
+        must_have_stopped(lab, code, output, "worker-2")
+        assert "worker-2 (the node is NotReady: its kubelet can't end the pods)" in output
         stop = lab.report()["stop"]
         assert (stop["node"], stop["phase"]) == ("worker-2", "drain")
         wanted = {"worker-1": "interrupted", "worker-2": "failed", "worker-3": "untouched"}
@@ -129,36 +129,36 @@ def test_no_node_is_touched_after_one_was_lost() -> None:
         assert lab.cordoned() == {"worker-1", "worker-2"}
         assert set(lab.versions().values()) == {OLD}
         assert of(before, "worker-1", "worker-3").items() <= lab.programs().items()
-        come_back(lab, "worker-2")
+        restart(lab, "worker-2")
 
         playbook = lab.start()
         lab.seen(playbook, "worker-1] verify: begun")
         node.kill()
-        code, told = playbook.wait()
-        must_have_stopped(lab, code, told, "worker-2", unreachable=True)
-        assert "worker-2 became unreachable in this run" in told
+        code, output = playbook.wait()
+        must_have_stopped(lab, code, output, "worker-2", unreachable=True)
+        assert "worker-2 became unreachable in this run" in output
         wanted = {"worker-1": "done", "worker-2": "unreachable", "worker-3": "untouched"}
         assert lab.states() == wanted
         assert lab.cordoned() == {"worker-2"}
         assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD, "worker-3": OLD}
         assert of(before, "worker-3").items() <= lab.programs().items()
-        come_back(lab, "worker-2")
+        restart(lab, "worker-2")
 
-        code, told = lab.upgrade()
-        assert code == 0, told
+        code, output = lab.upgrade()
+        assert code == 0, output
         lab.must_be_complete()
 
 
-def test_a_node_that_dies_while_its_pod_ends() -> None:
-    """Nothing can be known of the old Felix then, and no successor is started elsewhere."""
+def test_a_node_that_dies_while_its_pod_ends_stops_the_run() -> None:
+    """The state of the old Felix is unknown then, and no successor is started."""
     with new_rollout("embedded", nodes=2, endpoints=1, version=OLD) as lab:
         node, before = lab.cluster.node("worker-1"), lab.programs()
         node.faults.linger = 3600
         playbook = lab.start(node_upgrade_timeout=5)
         lab.cluster.wait(lambda: leaving(lab, "worker-1"), "the old pod is deleted", 120)
         node.kill()
-        code, told = playbook.wait()
-        must_have_stopped(lab, code, told, "worker-1")
+        code, output = playbook.wait()
+        must_have_stopped(lab, code, output, "worker-1")
         stop = lab.report()["stop"]
         assert stop["phase"] == "node_upgrade"
         assert "the node is NotReady" in stop["message"]
@@ -170,18 +170,18 @@ def test_a_node_that_dies_while_its_pod_ends() -> None:
         node.start()
         lab.cluster.wait(lambda: lab.versions()["worker-1"] == FIXED, "there is a successor")
         lab.cluster.wait(node.agents, "the endpoint is there again")
-        code, told = lab.upgrade()
-        assert code == 0, told
+        code, output = lab.upgrade()
+        assert code == 0, output
         lab.must_be_complete()
         assert not lab.finalizers("worker-1")
 
 
 def of(programs: Mapping[tuple[str, str], Any], *nodes: str) -> dict[tuple[str, str], Any]:
-    return {place: held for place, held in programs.items() if place[0] in nodes}
+    return {place: ids for place, ids in programs.items() if place[0] in nodes}
 
 
-def come_back(lab: Rollout, name: str) -> None:
-    """Have a node start again, with all its pods."""
+def restart(lab: Rollout, name: str) -> None:
+    """Start a node again, and wait for all its pods."""
     lab.cluster.node(name).start()
     lab.cluster.wait(lab.cluster.all_ready, "all pods are Ready again")
 
@@ -190,37 +190,37 @@ def come_back(lab: Rollout, name: str) -> None:
 
 
 @pytest.mark.parametrize("api", BOTH)
-def test_a_run_that_is_broken_off_is_resumed(api: str) -> None:
-    """By ctrl-C and by SIGKILL, in mid-drain and while a pod ends; the last has a rival."""
+def test_an_interrupted_run_is_resumed(api: str) -> None:
+    """By SIGINT and SIGKILL, in mid-drain and while a pod ends; at last a second run is refused."""
     with new_rollout(api, nodes=2, endpoints=1, version=OLD) as lab:
         before = lab.programs()
-        run = break_off_in_mid_drain(lab, lab.start(), "worker-1", signal.SIGINT)
+        run = interrupt_in_mid_drain(lab, lab.start(), "worker-1", signal.SIGINT)
         assert lab.programs() == before
         assert set(lab.versions().values()) == {OLD}
-        break_off_while_a_pod_ends(lab, run, "worker-1", signal.SIGKILL)
+        interrupt_while_a_pod_ends(lab, run, "worker-1", signal.SIGKILL)
 
-        run = break_off_in_mid_drain(lab, lab.start(), "worker-2", signal.SIGKILL)
+        run = interrupt_in_mid_drain(lab, lab.start(), "worker-2", signal.SIGKILL)
         assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD}
-        break_off_while_a_pod_ends(lab, run, "worker-2", signal.SIGINT)
+        interrupt_while_a_pod_ends(lab, run, "worker-2", signal.SIGINT)
 
         run = lab.start()
         lab.seen(run, "worker-2] drain: begun")
         rival_is_refused(lab)
-        code, told = run.wait()
-        assert code == 0, told
+        code, output = run.wait()
+        assert code == 0, output
         lab.must_be_complete()
-        assert not [each for name in lab.cluster.nodes for each in lab.finalizers(name)]
+        assert not [found for name in lab.cluster.nodes for found in lab.finalizers(name)]
 
 
-def break_off_in_mid_drain(lab: Rollout, run: Playbook, node: str, how: signal.Signals) -> Playbook:
-    """End a run while it waits for pods that don't end; the next one, which waits for its Lease.
+def interrupt_in_mid_drain(lab: Rollout, run: Playbook, node: str, how: signal.Signals) -> Playbook:
+    """End a run while it waits for pods that don't end; the next run, which takes its Lease.
 
-    If what was begun went on after the end, it would go on to renew that Lease.
+    If a process of the ended run still worked, it would keep renewing that Lease.
     """
     lab.seen(run, f"{node}] drain: begun")
     with kubelets_paused(lab):
         lab.seen(run, f"{node}: waiting for ")
-        break_off(run, how)
+        interrupt(run, how)
         must_be_left_at(lab, node)
         following_run = lab.start()
         lab.seen(following_run, WATCHES)
@@ -228,16 +228,16 @@ def break_off_in_mid_drain(lab: Rollout, run: Playbook, node: str, how: signal.S
     return following_run
 
 
-def break_off_while_a_pod_ends(lab: Rollout, run: Playbook, name: str, how: signal.Signals) -> None:
+def interrupt_while_a_pod_ends(lab: Rollout, run: Playbook, name: str, how: signal.Signals) -> None:
     """End a run between the deletion of the old pod and the removal of the finalizer.
 
-    What is left is the old pod, terminated: beside its successor, before 1.27 without one.
+    The old pod stays, terminated: with a successor, or before 1.27 without one.
     """
     node = lab.cluster.node(name)
     node.faults.linger = 3600
     lab.seen(run, f"{name}] node_upgrade: begun")
     lab.cluster.wait(lambda: leaving(lab, name), "the old pod is deleted")
-    break_off(run, how)
+    interrupt(run, how)
     assert lab.finalizers(name) == [FINALIZER]
     node.faults.linger = 0
     lab.cluster.wait(lambda: ended(lab, name), "the end of the old Felix is reported")
@@ -250,7 +250,7 @@ def break_off_while_a_pod_ends(lab: Rollout, run: Playbook, name: str, how: sign
 
 
 def leaving(lab: Rollout, node: str) -> list[dict[str, Any]]:
-    """The node's calico-node pods that were deleted."""
+    """The calico-node pods of the node that are being deleted."""
     pods = [pod for pod in lab.cluster.pods("kube-system") if terminates(pod)]
     return [pod for pod in pods if pod["spec"].get("nodeName") == node]
 
@@ -258,25 +258,25 @@ def leaving(lab: Rollout, node: str) -> list[dict[str, Any]]:
 def ended(lab: Rollout, node: str) -> bool:
     """Whether the containers of the node's deleted pod are reported as terminated."""
     (pod,) = leaving(lab, node)
-    return all("terminated" in each["state"] for each in pod["status"]["containerStatuses"])
+    return all("terminated" in status["state"] for status in pod["status"]["containerStatuses"])
 
 
-def break_off(run: Playbook, how: signal.Signals) -> None:
-    """A ctrl-C that hits Python in a finalizer is lost: as a person does, it is given again."""
+def interrupt(run: Playbook, how: signal.Signals) -> None:
+    """Signal a run. Python loses a SIGINT that arrives in a finalizer, so it is sent again."""
     run.signal(how)
     try:
         run.process.wait(20)
     except subprocess.TimeoutExpired:
         run.signal(how)
-    code, told = run.wait(60)
-    assert code == {signal.SIGINT: 99, signal.SIGKILL: -signal.SIGKILL}[how], told
+    code, output = run.wait(60)
+    assert code == {signal.SIGINT: 99, signal.SIGKILL: -signal.SIGKILL}[how], output
 
 
 def rival_is_refused(lab: Rollout) -> None:
     holder = lab.holder()
     assert holder
-    code, told = lab.upgrade()
-    assert code == 2, told
-    assert "another rollout works on this cluster: Lease kube-system/calico-bpf-rollout" in told
-    assert f"is held by {holder}, since" in told
-    assert "nothing was changed" in told
+    code, output = lab.upgrade()
+    assert code == 2, output
+    assert "another rollout works on this cluster: Lease kube-system/calico-bpf-rollout" in output
+    assert f"is held by {holder}, since" in output
+    assert "nothing was changed" in output

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replacing calico-node's pod, asked of the embedded API and the real one."""
+"""The replacement of calico-node's pod, with the embedded API and the real one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
     DataplaneError,
     Refusal,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import FINALIZER
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
+    LeaseOptions,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.calico_node_pod import (
-    FINALIZER,
     CalicoNodePod,
     PodOptions,
 )
@@ -92,23 +94,23 @@ class Rollout:
 
     @contextmanager
     def replacing(self) -> Iterator[Future[Object]]:
-        """A replacement that runs while something else happens."""
+        """A replacement in a thread."""
         with ThreadPoolExecutor(1) as pool:
             yield pool.submit(self.replace)
 
     def pod(self, timeout: float = 30, **how: Any) -> CalicoNodePod:
         keep = how.pop("keep", lambda: None)
         options = PodOptions(self.node, self.space, timeout=timeout, poll=0.1, **how)
-        return CalicoNodePod(self.kube, options, self.told.append, keep)
+        return CalicoNodePod(Session(self.kube, self.told.append, keep), options)
 
     def hold(self) -> threading.Event:
-        """Have the kubelet end no container until the event is set."""
+        """Let the kubelet end no container until the event is set."""
         released = threading.Event()
         self.kubelet.stop_pod = lambda pod: released.is_set()  # type: ignore[method-assign]
         return released
 
     def interrupt(self, deleted: bool) -> Object:
-        """Leave the pod as a run does that is killed after the finalizer, or after the deletion."""
+        """Leave the pod like a run that was killed after the finalizer, or after the deletion."""
         (pod,) = self.pods()
         path = f"/api/v1/namespaces/{self.space}/pods/{pod['metadata']['name']}"
         self.raw.do("PATCH", path, {"metadata": {"finalizers": [FINALIZER]}})
@@ -145,7 +147,7 @@ def test_a_pod_of_the_newest_revision_is_left_alone(rollout: Rollout) -> None:
 
 
 def test_the_successor_waits_until_the_old_containers_have_ended(rollout: Rollout) -> None:
-    """Although the pod has no grace period, and so would leave the API at once."""
+    """Without the finalizer the pod would leave the API at once: its grace period is 0."""
     (old,) = rollout.pods()
     rollout.set_image()
     ended = rollout.hold()
@@ -153,9 +155,9 @@ def test_the_successor_waits_until_the_old_containers_have_ended(rollout: Rollou
         rollout.eventually(lambda: bool(rollout.pods()[0]["metadata"].get("deletionTimestamp")))
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
-            (held,) = rollout.pods()
-            assert held["metadata"]["uid"] == old["metadata"]["uid"]
-            assert held["metadata"]["finalizers"] == [FINALIZER]
+            (kept,) = rollout.pods()
+            assert kept["metadata"]["uid"] == old["metadata"]["uid"]
+            assert kept["metadata"]["finalizers"] == [FINALIZER]
             time.sleep(0.05)
         assert not replacement.done()
         ended.set()
@@ -203,7 +205,7 @@ def test_a_run_killed_before_the_deletion_is_completed(rollout: Rollout) -> None
 
 
 def test_a_leftover_finalizer_is_removed_from_a_pod_that_stays(rollout: Rollout) -> None:
-    """Killed before the deletion; the DaemonSet was then put back to the revision of the pod."""
+    """The run was killed before the deletion; then the DaemonSet got the revision of the pod."""
     old = rollout.interrupt(deleted=False)
     predicted, result = rollout.replace(check=True), rollout.replace()
     for each in (predicted, result):
@@ -215,7 +217,7 @@ def test_a_leftover_finalizer_is_removed_from_a_pod_that_stays(rollout: Rollout)
 
 
 def test_other_finalizers_stay(rollout: Rollout) -> None:
-    """Before 1.27 one keeps the successor away, which is said; since then it does not."""
+    """Before 1.27 they prevent the successor, which is reported; later they do not."""
     (pod,) = rollout.pods()
     path = f"/api/v1/namespaces/{rollout.space}/pods/{pod['metadata']['name']}"
     rollout.raw.do("PATCH", path, {"metadata": {"finalizers": ["lab.example/hold"]}})
@@ -233,7 +235,7 @@ def test_other_finalizers_stay(rollout: Rollout) -> None:
     assert rollout.replace()["pod"]["images"] == {"calico-node": NEW}
 
 
-def test_the_same_revision_is_replaced_when_asked(rollout: Rollout) -> None:
+def test_the_same_revision_is_replaced_on_request(rollout: Rollout) -> None:
     (old,) = rollout.pods()
     predicted, result = rollout.replace(check=True, replace=True), rollout.replace(replace=True)
     for each in (predicted, result):
@@ -244,8 +246,8 @@ def test_the_same_revision_is_replaced_when_asked(rollout: Rollout) -> None:
     assert result["pod"]["images"] == {"calico-node": OLD}
 
 
-def test_containers_that_do_not_end(rollout: Rollout) -> None:
-    """The pod is left as it is, so that no second Felix starts beside the first."""
+def test_containers_that_do_not_end_keep_their_pod(rollout: Rollout) -> None:
+    """The pod is left unchanged, so that no second Felix starts while the first runs."""
     rollout.set_image()
     ended = rollout.hold()
     says = (
@@ -254,16 +256,16 @@ def test_containers_that_do_not_end(rollout: Rollout) -> None:
     )
     with pytest.raises(DataplaneError, match=says) as raised:
         rollout.replace(timeout=2)
-    (held,) = rollout.pods()
-    assert held["metadata"]["finalizers"] == [FINALIZER]
+    (kept,) = rollout.pods()
+    assert kept["metadata"]["finalizers"] == [FINALIZER]
     assert raised.value.facts["former_ended"] is False
-    assert raised.value.facts["former"]["uid"] == held["metadata"]["uid"]
+    assert raised.value.facts["former"]["uid"] == kept["metadata"]["uid"]
     assert raised.value.facts["containers"] == {"calico-node": "ready"}
     ended.set()
     assert rollout.replace()["pod"]["images"] == {"calico-node": NEW}
 
 
-def test_a_report_from_before_the_deletion_is_not_believed(rollout: Rollout) -> None:
+def test_a_status_from_before_the_deletion_is_ignored(rollout: Rollout) -> None:
     """A container that crashed may be running again; only a terminal phase is final."""
     (pod,) = rollout.pods()
     path = f"/api/v1/namespaces/{rollout.space}/pods/{pod['metadata']['name']}"
@@ -277,8 +279,8 @@ def test_a_report_from_before_the_deletion_is_not_believed(rollout: Rollout) -> 
         time.sleep(1.5)
         rollout.raw.do("PATCH", f"{path}/status", {"status": {"containerStatuses": statuses}})
         time.sleep(2.5)
-        (held,) = rollout.pods()
-        assert held["metadata"]["finalizers"] == [FINALIZER]
+        (kept,) = rollout.pods()
+        assert kept["metadata"]["finalizers"] == [FINALIZER]
         ended.set()
     assert replacement.result()["pod"]["images"] == {"calico-node": NEW}
 
@@ -297,7 +299,7 @@ def test_no_successor_is_created(rollout: Rollout) -> None:
         assert raised.value.facts == {"former": None, "pod": None}
 
 
-def test_one_that_does_not_get_ready(rollout: Rollout) -> None:
+def test_a_successor_that_does_not_become_ready_is_reported(rollout: Rollout) -> None:
     rollout.set_image()
     rollout.kubelet.ready_after = 60
     rollout.replace()
@@ -314,9 +316,9 @@ def test_one_that_does_not_get_ready(rollout: Rollout) -> None:
     assert rollout.wait_ready()["pod"]["images"] == {"calico-node": NEW}
 
 
-def test_an_old_pod_is_not_waited_for(rollout: Rollout) -> None:
+def test_an_old_pod_is_refused_instead_of_waited_for(rollout: Rollout) -> None:
     rollout.set_image()
-    with pytest.raises(Refusal, match=r"replace it first \(state=replaced\); nothing was changed"):
+    with pytest.raises(Refusal, match=r"Replace it first \(state=replaced\)\. Nothing was changed"):
         rollout.wait_ready()
 
 
@@ -331,18 +333,20 @@ def test_check_mode_predicts(rollout: Rollout) -> None:
     assert rollout.replace()["former"] == predicted["former"]
 
 
-def test_there_is_no_such_node_or_daemonset(rollout: Rollout) -> None:
+def test_a_missing_node_or_daemonset_is_refused(rollout: Rollout) -> None:
     missing = PodOptions(rollout.node, rollout.space, "none")
     with pytest.raises(Refusal, match="there is no DaemonSet"):
-        CalicoNodePod(rollout.kube, missing).replace(check=False)
+        CalicoNodePod(Session(rollout.kube), missing).replace(check=False)
     with pytest.raises(Refusal, match="there is no node none"):
-        CalicoNodePod(rollout.kube, PodOptions("none", rollout.space)).wait_ready(check=False)
+        CalicoNodePod(Session(rollout.kube), PodOptions("none", rollout.space)).wait_ready(
+            check=False
+        )
 
 
 def test_a_lost_lease_changes_nothing(rollout: Rollout) -> None:
     rollout.set_image()
-    Lease(rollout.kube, rollout.space, "run", "ben", 60).take()
-    lease = Lease(rollout.kube, rollout.space, "run", "anna", 60)
+    Lease(Session(rollout.kube), LeaseOptions(rollout.space, "run", "ben", 60)).take()
+    lease = Lease(Session(rollout.kube), LeaseOptions(rollout.space, "run", "anna", 60))
     with pytest.raises(LeaseLost, match="ben"):
         rollout.replace(keep=lease.keep)
     (pod,) = rollout.pods()
@@ -350,14 +354,14 @@ def test_a_lost_lease_changes_nothing(rollout: Rollout) -> None:
     assert pod["metadata"].get("deletionTimestamp") is None
 
 
-def test_a_deletion_that_is_refused_is_said_with_what_is_left(
+def test_a_refused_deletion_is_reported_with_the_finalizer_that_is_left(
     rollout: Rollout, faulty: EmbeddedApi
 ) -> None:
     rollout.set_image()
     faulty.access.denied.add(("delete", "pods"))
     pod = rollout.pod()
     try:
-        with pytest.raises(DataplaneError, match=r"403 .*still runs and has our finalizer"):
+        with pytest.raises(DataplaneError, match=r"403 .*still runs and has the finalizer"):
             pod.replace(check=False)
     finally:
         faulty.access.denied.clear()
@@ -366,7 +370,9 @@ def test_a_deletion_that_is_refused_is_said_with_what_is_left(
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_an_api_that_fails_for_a_while(rollout: Rollout, faulty: EmbeddedApi, status: int) -> None:
+def test_temporary_failures_of_the_api_are_retried(
+    rollout: Rollout, faulty: EmbeddedApi, status: int
+) -> None:
     rollout.set_image()
     for method in ("GET", "PATCH", "DELETE"):
         faulty.faults.refuse(method, f"{rollout.space}/pods", status, 2)

@@ -33,7 +33,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.ports imp
 
 @pytest.fixture(scope="module")
 def binaries() -> Path:
-    """The servers. CI has to have them."""
+    """The servers, which CI must have."""
     found = planes.find()
     if found is None:
         if os.environ.get("CI"):
@@ -49,7 +49,7 @@ def plane(binaries: Path) -> Iterator[ControlPlane]:
 
 
 def _until(holds: Callable[[], Any], what: str) -> Any:
-    """What the condition gives once it is true."""
+    """The result of the condition once it is true."""
     deadline = time.monotonic() + 30
     while not (found := holds()):
         assert time.monotonic() < deadline, what
@@ -66,10 +66,10 @@ def _namespace(api: Api, name: str) -> Any:
     return _client(api).create_namespace({"metadata": {"name": name}})
 
 
-# --- what it is -----------------------------------------------------------------------------------
+# --- the servers ----------------------------------------------------------------------------------
 
 
-def test_it_is_the_server_that_was_found(plane: ControlPlane, binaries: Path) -> None:
+def test_the_server_is_of_the_folder_that_was_found(plane: ControlPlane, binaries: Path) -> None:
     words = [str(binaries / "kube-apiserver"), "--version"]
     said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     assert said.split()[-1] == _client(plane, "VersionApi").get_code().git_version
@@ -114,7 +114,7 @@ def test_a_daemonset_gives_each_node_a_pod_that_is_bound_by_hand(plane: ControlP
 
 
 def _daemonset(name: str) -> dict[str, Any]:
-    """Of a privileged pod, as calico-node is."""
+    """For a privileged pod, like calico-node."""
     labels = {"app": name}
     container = {"name": "main", "image": "none", "securityContext": {"privileged": True}}
     pod = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -142,7 +142,7 @@ def _bind(core: Any, pod: Any, node: str) -> None:
     core.create_namespaced_binding(pod.metadata.namespace, body, _preload_content=False)
 
 
-def test_nobody_may_do_nothing(plane: ControlPlane) -> None:
+def test_a_user_without_rights_is_denied(plane: ControlPlane) -> None:
     core = _client(plane.nobody)
     for attempt in (core.list_node, lambda: _namespace(plane.nobody, "refused")):
         with pytest.raises(client.ApiException) as refused:
@@ -151,18 +151,21 @@ def test_nobody_may_do_nothing(plane: ControlPlane) -> None:
         assert 'User \\"nobody\\" cannot' in str(refused.value.body)
 
 
-def test_nobody_may_ask_what_is_allowed(plane: ControlPlane) -> None:
-    asked = {"resourceAttributes": {"verb": "patch", "resource": "nodes"}}
+def test_a_user_without_rights_may_review_its_access(plane: ControlPlane) -> None:
+    attributes = {"resourceAttributes": {"verb": "patch", "resource": "nodes"}}
     for api, allowed in ((plane, True), (plane.nobody, False)):
         reviews = _client(api, "AuthorizationV1Api")
-        assert reviews.create_self_subject_access_review({"spec": asked}).status.allowed is allowed
+        assert (
+            reviews.create_self_subject_access_review({"spec": attributes}).status.allowed
+            is allowed
+        )
 
 
-# --- what it leaves -------------------------------------------------------------------------------
+# --- leftovers ------------------------------------------------------------------------------------
 
 
 def _processes(folder: Path) -> dict[int, str]:
-    """Those that name the folder: their ids and programs."""
+    """Processes that name the folder: their ids and programs."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -173,7 +176,7 @@ def _processes(folder: Path) -> dict[int, str]:
 
 
 def _listeners() -> dict[str, set[int]]:
-    """Every address with a port that is listened on: the processes that do."""
+    """The processes that listen, by address and port."""
     shown = subprocess.run(["ss", "-Hltunp"], check=True, capture_output=True, text=True).stdout
     return {
         line.split()[4]: {int(process) for process in re.findall(r"pid=(\d+)", line)}
@@ -185,13 +188,13 @@ def _addresses(processes: dict[int, str]) -> set[str]:
     return {address for address, holders in _listeners().items() if holders & set(processes)}
 
 
-def test_only_loopback_hears_it(plane: ControlPlane) -> None:
+def test_it_listens_on_loopback_only(plane: ControlPlane) -> None:
     addresses = _addresses(_processes(plane.kubeconfig.parent))
     assert len(addresses) == (4 if plane.has_controllers else 3)
     assert {address.rpartition(":")[0] for address in addresses} == {"127.0.0.1"}
 
 
-def test_others_cannot_read_its_secrets(plane: ControlPlane) -> None:
+def test_other_users_cannot_read_its_secrets(plane: ControlPlane) -> None:
     assert plane.kubeconfig.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -216,7 +219,7 @@ with control_plane.control_plane() as plane:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_a_parent_that_is_ended(end: signal.Signals, binaries: Path) -> None:
+def test_no_process_outlives_its_parent(end: signal.Signals, binaries: Path) -> None:
     words = [sys.executable, "-c", _HOLD]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as parent:
@@ -236,7 +239,7 @@ def test_nothing_outlives_a_parent_that_is_ended(end: signal.Signals, binaries: 
     _until(lambda: not folder.exists(), "the folder is gone")
 
 
-def test_its_ports_are_none_that_the_kernel_gives_to_others() -> None:
+def test_its_ports_are_outside_the_ephemeral_range() -> None:
     first, _last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     ports = free_ports(50)
     assert len(set(ports)) == 50
@@ -245,7 +248,7 @@ def test_its_ports_are_none_that_the_kernel_gives_to_others() -> None:
         pass
 
 
-# --- what is not there, or does not work ----------------------------------------------------------
+# --- missing or broken servers --------------------------------------------------------------------
 
 
 def _fake(folder: Path, **programs: str) -> Path:
@@ -269,7 +272,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_folder_that_is_named_first_wins(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_that_is_named_first_is_used(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert planes.find() is None
     with pytest.raises(FileNotFoundError, match="make control-plane"), control_plane():
         pass

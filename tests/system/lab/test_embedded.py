@@ -37,7 +37,7 @@ def raw(api: EmbeddedApi) -> Client:
     return Client(api)
 
 
-def test_a_refusal_on_order_lasts_as_long_as_ordered(api: EmbeddedApi, raw: Client) -> None:
+def test_an_ordered_refusal_lasts_as_long_as_ordered(api: EmbeddedApi, raw: Client) -> None:
     api.faults.refuse("GET", "/configmaps", 500, times=2)
     api.faults.refuse("POST", "/eviction$", 429)
     assert [raw.ask("GET", MAPS).code for _attempt in range(3)] == [500, 500, 200]
@@ -62,7 +62,7 @@ def test_a_watch_is_cut_in_the_middle(api: EmbeddedApi, raw: Client) -> None:
     assert len(list(raw.watch(MAPS, timeoutSeconds=1))) == 3
 
 
-def test_what_was_forgotten_can_not_be_watched(api: EmbeddedApi, raw: Client) -> None:
+def test_forgotten_versions_can_not_be_watched(api: EmbeddedApi, raw: Client) -> None:
     version = raw.do("GET", MAPS)["metadata"]["resourceVersion"]
     raw.do("POST", MAPS, {"metadata": {"name": "one"}})
     api.store.forget()
@@ -70,7 +70,7 @@ def test_what_was_forgotten_can_not_be_watched(api: EmbeddedApi, raw: Client) ->
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
 
-def test_a_denial_shows_in_review_and_deed(api: EmbeddedApi, raw: Client) -> None:
+def test_a_denial_shows_in_reviews_and_requests(api: EmbeddedApi, raw: Client) -> None:
     api.access.denied.add(("create", "pods/eviction"))
     attributes = {"verb": "create", "resource": "pods", "subresource": "eviction"}
     body = {"spec": {"resourceAttributes": attributes}}
@@ -97,7 +97,7 @@ def test_nothing_is_left(api: EmbeddedApi) -> None:
     assert api.kubeconfig.exists()
 
 
-def test_what_a_killed_one_left_goes_with_the_next(api: EmbeddedApi) -> None:
+def test_leftovers_of_a_killed_api_are_removed_by_the_next(api: EmbeddedApi) -> None:
     program = (
         "from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.embedded import "
         "embedded_api\n"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab is what it says: real nodes, endpoints and Felixes, and the field's fault comes out."""
+"""The lab has real nodes, endpoints and Felix processes, and reproduces the fault of production."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ _PLAY = """
   tasks:
     - ansible.builtin.ping:
     - ansible.builtin.command: hostname
-      register: told
+      register: answer
     - ansible.builtin.assert:
-        that: told.stdout == inventory_hostname
+        that: answer.stdout == inventory_hostname
     - ansible.builtin.copy:
         content: "{{ inventory_hostname }}"
         dest: /run/copied
@@ -68,7 +68,7 @@ _PLAY = """
 
 @pytest.fixture(scope="module", params=["embedded", "real"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[LabCluster]:
-    """Each test leaves it as healthy as it was: they run in any order."""
+    """Each test leaves it healthy, so that they run in any order."""
     with new_rollout(request.param, **_LAB) as made:
         yield made.cluster
 
@@ -106,7 +106,7 @@ def test_each_endpoint_has_a_program_at_both_hooks(cluster: LabCluster) -> None:
     assert cluster.version() == "v3.28.1"
 
 
-def test_a_node_tells_what_kernel_it_has(cluster: LabCluster) -> None:
+def test_a_node_reports_its_kernel(cluster: LabCluster) -> None:
     node = cluster.client.do("GET", "/api/v1/nodes/worker-1")
     assert node["status"]["nodeInfo"]["kernelVersion"] == os.uname().release
     beat = conditions_of(node)["lastHeartbeatTime"]
@@ -144,7 +144,7 @@ def test_a_pod_has_the_address_of_its_endpoint(cluster: LabCluster) -> None:
         assert pod["status"]["podIP"] == node.addresses[name]
 
 
-def test_the_log_of_felix_is_the_pods(cluster: LabCluster) -> None:
+def test_the_log_of_felix_is_that_of_its_pod(cluster: LabCluster) -> None:
     pod = cluster.calico_node("worker-3")
     assert pod
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
@@ -197,7 +197,7 @@ def test_a_dead_node_is_unreachable_and_comes_back(cluster: LabCluster, tmp_path
         assert [len(hook) for hook in slots(node, interface)] == [1, 1]
 
 
-def test_a_felix_that_lingers_is_there_beside_the_new_one(cluster: LabCluster) -> None:
+def test_a_lingering_felix_runs_beside_the_new_one(cluster: LabCluster) -> None:
     node = cluster.node("worker-3")
     node.faults.linger = 2.0
     pod = cluster.calico_node("worker-3")
@@ -220,7 +220,7 @@ def test_a_felix_with_a_grace_period_ends_within_it(cluster: LabCluster) -> None
     assert len(cluster.node("worker-1").felix_processes()) == 1
 
 
-def test_a_felix_that_is_lost_by_its_runtime_works_on(cluster: LabCluster) -> None:
+def test_a_felix_lost_by_its_runtime_keeps_working(cluster: LabCluster) -> None:
     node = cluster.node("worker-3")
     (old,) = node.felix_processes()
     node.faults.runtime_loses_felix = True
@@ -237,7 +237,7 @@ def test_a_felix_that_is_lost_by_its_runtime_works_on(cluster: LabCluster) -> No
     cluster.wait(cluster.all_ready, "it is ready")
 
 
-def test_a_felix_is_as_faulty_as_told(cluster: LabCluster) -> None:
+def test_a_felix_has_the_faults_that_are_switched_on(cluster: LabCluster) -> None:
     node = cluster.node("worker-1")
     broken = node.agents()[0]
     node.faults.felix(dirty=[broken])
@@ -251,7 +251,7 @@ def test_a_felix_is_as_faulty_as_told(cluster: LabCluster) -> None:
 
 
 @pytest.mark.parametrize("api", ["embedded", "real"])
-def test_the_plain_rolling_restart_leaves_endpoints_dirty_for_ever(api: str) -> None:
+def test_a_plain_rolling_restart_leaves_endpoints_permanently_dirty(api: str) -> None:
     """#10143, by a grace period of 0: 3.28.1 killed in a pass, 3.29.1 never gets in step."""
     with new_rollout(api, **_LAB) as made:
         restart_in_a_rolling_way(made.cluster)
@@ -298,7 +298,9 @@ def test_a_fixed_release_freezes_what_it_inherits() -> None:
 
 
 @pytest.mark.parametrize(("attach_type", "filters"), [(None, 0), ("TC", 1)])
-def test_a_release_attaches_as_its_environment_says(attach_type: str | None, filters: int) -> None:
+def test_a_release_attaches_as_configured_by_its_environment(
+    attach_type: str | None, filters: int
+) -> None:
     with (
         embedded_api() as api,
         lab_cluster(api, 1, "v3.31.0", endpoints=1, attach_type=attach_type) as cluster,
@@ -331,7 +333,7 @@ def command(files: Path, *words: str) -> tuple[int, str]:
 
 
 def family(process: int) -> list[int]:
-    """A process and all below it."""
+    """A process and its descendants."""
     children = Path(f"/proc/{process}/task").glob("*/children")
     below = [int(child) for each in children for child in each.read_text().split()]
     return [process, *(p for child in below for p in family(child))]
@@ -385,7 +387,7 @@ def test_a_killed_one_leaves_nothing(files: Path) -> None:
     assert not files.exists()
 
 
-def test_a_bad_order_is_refused(files: Path) -> None:
+def test_wrong_arguments_are_refused(files: Path) -> None:
     code, said = command(files, "up", "--version", "v1.0.0", "--nodes", "1")
     assert code == 1
     assert "v1.0.0 is older" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -16,7 +17,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api impo
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
+    LeaseOptions,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.client import Client
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.embedded import EmbeddedApi
 
@@ -28,7 +31,8 @@ class Leases:
     told: list[str]
 
     def of(self, holder: str, duration: int = 60) -> Lease:
-        return Lease(self.kube, self.namespace, "run", holder, duration, self.told.append)
+        options = LeaseOptions(self.namespace, "run", holder, duration)
+        return Lease(Session(self.kube, self.told.append), options)
 
 
 @pytest.fixture
@@ -91,14 +95,22 @@ def test_an_abandoned_lease_is_taken_over_once_its_time_passed_under_our_eyes(
     with pytest.raises(LeaseLost, match=r"lost the Lease .* before the next change.*held by ben"):
         anna.renew()
     with pytest.raises(LeaseLost):
-        anna.look(expected=True)
+        anna.renew(check=True)
 
 
-def test_a_lease_that_is_surely_expired_is_taken_at_once(leases: Leases) -> None:
+@pytest.mark.parametrize("fast", [-86400, 86400])
+def test_a_wrong_clock_of_the_day_changes_nothing(leases: Leases, raw: Client, fast: int) -> None:
+    """Ours or the holder's: the age of a renewal by the clock of the day is not judged."""
     leases.of("anna", 3).take()
-    time.sleep(6.3)
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{leases.namespace}/leases/run"
+    renewed = datetime.now(timezone.utc) + timedelta(seconds=fast)
+    spec = {"renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    raw.do("PATCH", path, {"spec": spec})
+    began = time.monotonic()
     assert leases.of("ben").take().changed
-    assert leases.told == [], "nothing was waited for"
+    assert 2.9 < time.monotonic() - began < 20
+    assert "watching whether that is alive; it is taken over after 3 s" in leases.told[0]
+    assert leases.told[-1].endswith("is taken over from anna")
 
 
 def test_a_lease_given_up_under_our_eyes_is_taken(leases: Leases) -> None:
@@ -137,17 +149,28 @@ def test_one_of_many_gets_it(leases: Leases, raw: Client) -> None:
 def test_check_mode_only_looks(leases: Leases, raw: Client) -> None:
     anna, ben = leases.of("anna"), leases.of("ben")
     path = f"/apis/coordination.k8s.io/v1/namespaces/{leases.namespace}/leases"
-    assert anna.look(expected=False).changed
+    assert anna.take(check=True).changed
     assert not raw.do("GET", path)["items"]
     with pytest.raises(LeaseLost, match="held by nobody"):
-        anna.look(expected=True)
+        anna.renew(check=True)
     anna.take()
     before = raw.do("GET", path)["items"]
-    assert not anna.look(expected=True).changed
+    assert not anna.renew(check=True).changed
     assert anna.release(check=True).changed
-    with pytest.raises(Refusal, match="anna"):
-        ben.look(expected=False)
     assert raw.do("GET", path)["items"] == before
+    renewing = threading.Timer(1.0, anna.renew)
+    renewing.start()
+    with pytest.raises(Refusal, match="anna"):
+        ben.take(check=True)
+    renewing.join()
+    assert held_by(raw, leases.namespace) == "anna"
+
+
+def test_check_mode_predicts_that_an_abandoned_lease_is_taken(leases: Leases, raw: Client) -> None:
+    leases.of("anna", 2).take()
+    predicted = leases.of("ben").take(check=True)
+    assert (predicted.changed, predicted.record.holder) == (True, "ben")
+    assert held_by(raw, leases.namespace) == "anna"
 
 
 def test_a_lease_is_held_for_a_while(leases: Leases) -> None:

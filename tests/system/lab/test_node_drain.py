@@ -24,8 +24,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_fi
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
+    LeaseOptions,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.read_pdb import read_budgets
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.client import Client
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.embedded import EmbeddedApi
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.kubelet import Kubelet
@@ -89,7 +91,8 @@ class Node:
 
     def drain(self, timeout: float = 30, **how: Any) -> Drain:
         keep = how.pop("keep", lambda: None)
-        return Drain(self.kube, Order(self.name, timeout, 0.1, **how), self.told.append, keep)
+        session = Session(self.kube, self.told.append, keep)
+        return Drain(session, Order(self.name, timeout, 0.1, **how))
 
     @property
     def _pods(self) -> str:
@@ -222,13 +225,13 @@ def test_a_node_whose_kubelet_is_away(node: Node) -> None:
 
 def test_there_is_no_such_node(node: Node) -> None:
     with pytest.raises(Refusal, match="there is no node none"):
-        Drain(node.kube, Order("none", 1)).run()
+        Drain(Session(node.kube), Order("none", 1)).run()
 
 
 def test_a_lost_lease_ends_it_before_the_first_eviction(node: Node) -> None:
     node.run("a1")
-    lease = Lease(node.kube, node.space, "run", "anna", 60)
-    Lease(node.kube, node.space, "run", "ben", 60).take()
+    lease = Lease(Session(node.kube), LeaseOptions(node.space, "run", "anna", 60))
+    Lease(Session(node.kube), LeaseOptions(node.space, "run", "ben", 60)).take()
     with pytest.raises(LeaseLost, match="ben") as raised:
         node.drain(keep=lease.keep).run()
     assert raised.value.facts["changed"] is False
@@ -239,10 +242,10 @@ def test_a_lost_lease_ends_it_before_the_first_eviction(node: Node) -> None:
 def test_the_lease_is_kept_while_waiting(node: Node) -> None:
     node.run("a1")
     node.budget("a", least=1)
-    lease = Lease(node.kube, node.space, "run", "anna", 3)
+    lease = Lease(Session(node.kube), LeaseOptions(node.space, "run", "anna", 3))
     first = lease.take().record.renewed
     failure(node.drain(timeout=2.5, keep=lease.keep))
-    last = lease.look(expected=True).previous.renewed
+    last = lease.renew(check=True).previous.renewed
     assert first is not None
     assert last is not None
     assert (last - first).total_seconds() > 1

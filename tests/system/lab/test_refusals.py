@@ -158,7 +158,11 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
     ),
     "the kernel": (
         {"calico_bpf_version": "v3.29.5"},
-        ("known_bad_path: The connect-time", "3.29.7", "put ctlb_kernel into overrides"),
+        (
+            "known_bad_path: The programs of the connect-time",
+            "3.29.7",
+            "put ctlb_kernel into overrides",
+        ),
     ),
     "heartbeat churn": (
         {"calico_bpf_version": "v3.29.3", "calico_bpf_overrides": ["ctlb_kernel"]},
@@ -170,7 +174,7 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
     ),
     "back from TCX": (
         {"calico_bpf_version": "v3.30.7", "calico_bpf_namespace": "tcx"},
-        ("known_bad_path: Releases up to 3.30 know nothing of TCX", "Set bpfAttachType to TC"),
+        ("known_bad_path: Releases up to 3.30 do not know TCX", "Set bpfAttachType to TC"),
     ),
     "the operator's": (
         {"calico_bpf_namespace": "calico-system"},
@@ -233,7 +237,7 @@ def test_what_was_accepted_is_told_and_no_longer_refused(lab: Rollout) -> None:
     for code in ("ctlb_kernel", "known_bad_path"):
         wanted: Object = {"version": "v3.29.5", "calico_bpf_overrides": [code]}
         told = refuses(lab, "window closed", calico_bpf_window=closed, **wanted)
-        assert "accepted by overrides: The connect-time load balancer" in told
+        assert "accepted by overrides: The programs of the connect-time load balancer" in told
         assert "Refused, and nothing was changed" not in told
 
 
@@ -267,7 +271,7 @@ def test_a_node_that_is_not_ready_and_all_else_are_told_at_once(lab: Rollout) ->
     with not_ready(lab, "worker-2"):
         says = "node_not_ready: node worker-2 is not Ready"
         refuses(lab, says, "kubectl describe node worker-2")
-        refuses(lab, says, "known_bad_path: The connect-time", version="v3.29.5")
+        refuses(lab, says, "known_bad_path: The programs of the connect-time", version="v3.29.5")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""audit.yml and repair.yml on nodes that are broken as the field's are; neither asks an API."""
+"""audit.yml and repair.yml on nodes broken as in production; neither uses the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ pytestmark = pytest.mark.timeout(900)
 RETRY = 2.0
 
 
-def test_what_is_dirty_for_ever_is_told_then_repaired_in_place() -> None:
-    """#10143 at 3.29.1, with Felix at work all the time. That it churns is no reason to fail."""
+def test_a_permanently_dirty_endpoint_is_reported_then_repaired_in_place() -> None:
+    """#10143 at 3.29.1, with Felix at work all the time. Churn does not fail the run."""
     with new_rollout(
         "embedded", nodes=2, endpoints=2, version="v3.29.1", heartbeat=3600
     ) as rollout:
         cluster, node = rollout.cluster, rollout.cluster.node("worker-1")
         (interface,) = cluster.seed_mismatch("worker-1")
         stays_dirty(rollout, node, interface)
-        pods, programs = uids(rollout), well(rollout, interface)
+        pods, programs = uids(rollout), other_programs(rollout, interface)
 
-        code, told = play(rollout, "audit.yml")
-        assert code == 0, told
-        assert re.search(rf"1 of \d .* Felix is not ready;.* {interface}: drifted", told)
-        assert re.search(r"0 of \d .* Felix is ready", told)
-        code, told = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
-        assert code == 2, told
-        assert f"{interface} is drifted, outlook stuck" in told
-        assert re.findall(r"^(\S+) .* failed=1", told, re.M) == ["worker-1"]
+        code, output = play(rollout, "audit.yml")
+        assert code == 0, output
+        assert re.search(rf"1 of \d .* Felix is not ready;.* {interface}: drifted", output)
+        assert re.search(r"0 of \d .* Felix is ready", output)
+        code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
+        assert code == 2, output
+        assert f"{interface} is drifted, outlook stuck" in output
+        assert re.findall(r"^(\S+) .* failed=1", output, re.M) == ["worker-1"]
 
-        code, told = play(rollout, "repair.yml", "--check")
-        assert code == 0, told
-        assert changed(told) == {"worker-1": 1, "worker-2": 0}
+        code, output = play(rollout, "repair.yml", "--check")
+        assert code == 0, output
+        assert changed(output) == {"worker-1": 1, "worker-2": 0}
         assert rollout.broken() == {"worker-1": {interface}}
-        assert (uids(rollout), well(rollout, interface)) == (pods, programs)
+        assert (uids(rollout), other_programs(rollout, interface)) == (pods, programs)
 
-        code, told = play(rollout, "repair.yml")
-        assert code == 0, told
-        assert changed(told) == {"worker-1": 1, "worker-2": 0}
-        is_well(rollout)
-        assert (uids(rollout), well(rollout, interface)) == (pods, programs)
+        code, output = play(rollout, "repair.yml")
+        assert code == 0, output
+        assert changed(output) == {"worker-1": 1, "worker-2": 0}
+        must_be_healthy(rollout)
+        assert (uids(rollout), other_programs(rollout, interface)) == (pods, programs)
         with beating(node):
-            code, told = play(rollout, "repair.yml")
-        assert code == 0, told
-        assert changed(told) == {"worker-1": 0, "worker-2": 0}
-        is_well(rollout)
+            code, output = play(rollout, "repair.yml")
+        assert code == 0, output
+        assert changed(output) == {"worker-1": 0, "worker-2": 0}
+        must_be_healthy(rollout)
         assert uids(rollout) == pods
 
 
@@ -71,7 +71,7 @@ def play(rollout: Rollout, name: str, *args: str, **extra: Any) -> tuple[int, st
 
 
 def stays_dirty(rollout: Rollout, node: Node, interface: str) -> None:
-    """From the next heartbeat on, whatever Felix does."""
+    """It stays dirty from the next heartbeat on, although Felix retries."""
     node.heartbeat_file.touch()
     rollout.cluster.wait(rollout.cluster.dirty, "Felix noticed")
     time.sleep(3 * RETRY)
@@ -83,17 +83,17 @@ def uids(rollout: Rollout) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods}
 
 
-def well(rollout: Rollout, but: str) -> dict[tuple[str, str], list[int]]:
-    """The programs of all endpoints that nobody has a reason to touch."""
+def other_programs(rollout: Rollout, but: str) -> dict[tuple[str, str], list[int]]:
+    """The programs of all endpoints except ``but``, which nothing has to change."""
     return {at: ids for at, ids in rollout.programs().items() if at[1] != but}
 
 
-def changed(told: str) -> dict[str, int]:
+def changed(output: str) -> dict[str, int]:
     """How many tasks each node reported as a change."""
-    return {name: int(n) for name, n in re.findall(r"^(\S+) +: ok=.* changed=(\d+)", told, re.M)}
+    return {name: int(n) for name, n in re.findall(r"^(\S+) +: ok=.* changed=(\d+)", output, re.M)}
 
 
-def is_well(rollout: Rollout) -> None:
+def must_be_healthy(rollout: Rollout) -> None:
     cluster = rollout.cluster
     cluster.wait(lambda: all(map(ready, cluster.pods("kube-system"))), "all Felixes are ready")
     assert not cluster.dirty()
@@ -102,7 +102,7 @@ def is_well(rollout: Rollout) -> None:
 
 @contextmanager
 def beating(node: Node) -> Iterator[None]:
-    """Its heartbeat comes all the time, at which this release re-attaches everything."""
+    """Trigger heartbeats continuously; this release re-attaches everything at each."""
     ended = threading.Event()
 
     def beat() -> None:

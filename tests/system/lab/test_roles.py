@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each role alone, by the example of its README: an upgrade of one node by hand, and back."""
+"""Each role alone, as in the example of its README: an upgrade of one node by hand, and back."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ WRONG = {
     "preflight": ("preflight_mode", "sideways"),
     "qdisc_parity": ("qdisc_parity_tolerate", "everything"),
     "reattach": ("reattach_patience", "long"),
-    "resume": ("resume_api_retries", "many"),
+    "resume": ("resume_cordoned", "perhaps"),
     "verify": ("verify_window", "wide"),
 }
-#: Takes connections, and says when it begins to. http.server would first ask the DNS for its name.
+#: Accepts connections, and prints a line once it does. http.server would first query the DNS.
 _SERVER = """
 import socket, sys
 server = socket.create_server((sys.argv[1], 8099))
@@ -55,7 +55,7 @@ while True:
 
 
 class ByHand:
-    """A person with the roles' READMEs and one node, in an inventory as the examples have it."""
+    """An administrator who runs the examples of the READMEs on one node."""
 
     def __init__(self, rollout: Rollout, folder: Path) -> None:
         self.rollout = rollout
@@ -67,13 +67,13 @@ class ByHand:
         self._inventory.write_text(json.dumps(inventory))
 
     def example(self, role: str, *args: str, **extra: Any) -> tuple[int, str]:
-        """What became of the play in a role's README."""
+        """Run the play in a role's README."""
         (play,) = yaml.safe_load(example_of(role))
         assert [each["role"] for each in play["roles"]] == [f"dataplane.calico_bpf.{role}"]
         return self._play(play, *args, **extra)
 
     def entry(self, role: str, entry: str, **extra: Any) -> tuple[int, str]:
-        """What became of another entry point of a role."""
+        """Run another entry point of a role."""
         what = {"name": f"dataplane.calico_bpf.{role}", "tasks_from": entry}
         tasks = [{"ansible.builtin.include_role": what}]
         return self._play({"hosts": "nodes", "gather_facts": False, "tasks": tasks}, **extra)
@@ -85,8 +85,8 @@ class ByHand:
         return self.rollout.cluster.playbook(str(path), {**QUICK, **extra}, *words)
 
     def node(self) -> dict[str, Any]:
-        held: dict[str, Any] = self.rollout.cluster.client.do("GET", NODE)
-        return held
+        node: dict[str, Any] = self.rollout.cluster.client.do("GET", NODE)
+        return node
 
     def note(self, name: str) -> Any:
         annotations = self.node()["metadata"].get("annotations") or {}
@@ -99,7 +99,7 @@ class ByHand:
 
 
 def example_of(role: str) -> str:
-    """The first block of a README that is indented, which is its example."""
+    """The first indented block of a README, which is its example."""
     lines = (CHECKOUT / "roles" / role / "README.md").read_text().splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("    - hosts:"))
     block = itertools.takewhile(lambda line: not line or line.startswith(" "), lines[begin:])
@@ -107,13 +107,13 @@ def example_of(role: str) -> str:
 
 
 def good(outcome: tuple[int, str]) -> str:
-    """What a play said that went well."""
-    code, told = outcome
-    assert code == 0, told
-    return told
+    """The output of a play that succeeded."""
+    code, output = outcome
+    assert code == 0, output
+    return output
 
 
-def test_a_node_is_upgraded_by_hand_and_the_former_revision_put_back(tmp_path: Path) -> None:
+def test_a_node_is_upgraded_by_hand_and_rolled_back(tmp_path: Path) -> None:
     lab = {"nodes": 1, "endpoints": 1, "version": OLD, "heartbeat": 3600}
     with new_rollout("embedded", **lab) as rollout:
         (broken,) = rollout.cluster.seed_mismatch("worker-1")
@@ -135,8 +135,8 @@ def test_a_node_is_upgraded_by_hand_and_the_former_revision_put_back(tmp_path: P
 
 
 def drains(hand: ByHand) -> None:
-    told = good(hand.example("drain", "--check"))
-    assert "changed=2" in told
+    output = good(hand.example("drain", "--check"))
+    assert "changed=1" in output
     assert not hand.rollout.cordoned()
     good(hand.example("drain"))
     assert hand.note("cordoned-by") == "the role drain"
@@ -146,16 +146,16 @@ def drains(hand: ByHand) -> None:
 
 
 def repairs(hand: ByHand, broken: str) -> None:
-    code, told = hand.example("qdisc_parity")
-    assert code == 2, told
-    assert f"1 endpoints of node-1 are not consistent: {broken} is drifted" in told
+    code, output = hand.example("qdisc_parity")
+    assert code == 2, output
+    assert f"1 endpoints of node-1 are not consistent: {broken} is drifted" in output
     good(hand.example("qdisc_parity", qdisc_parity_state="consistent"))
     assert not hand.rollout.broken()
     assert "changed=0" in good(hand.example("qdisc_parity"))
 
 
 def replaces(hand: ByHand) -> None:
-    """Only what is of an older revision than the DaemonSet's."""
+    """Only a pod with an older revision than the DaemonSet's is replaced."""
     former, revision = hand.calico_node(), hand.rollout.strategy()
     assert "changed=0" in good(hand.example("node_upgrade"))
     assert (hand.calico_node(), revision) == (former, "RollingUpdate")
@@ -174,16 +174,18 @@ def verifies(hand: ByHand) -> None:
     with served_by(node) as address:
         server = {"host": address, "port": 8099, "from_pod": pod}
         good(hand.example("verify", verify_probes=[felix, server]))
-        code, told = hand.example("verify", verify_probes=[felix, server, beyond])
-    assert code == 2, told
+        code, output = hand.example("verify", verify_probes=[felix, server, beyond])
+    assert code == 2, output
     assert re.search(
-        r"worker-1 does not verify: probe 169.254.1.1:1[^(]*\(wanted: reachable\)\. ?$", told, re.M
+        r"worker-1 does not verify: probe 169.254.1.1:1[^(]*\(wanted: reachable\)\. ?$",
+        output,
+        re.M,
     )
 
 
 @contextmanager
 def served_by(node: Node) -> Iterator[str]:
-    """The address of something in the node that a pod of it can reach, at port 8099."""
+    """An address in the node, port 8099, that its pods can reach."""
     node.exec("ip", "address", "add", "10.66.0.1/32", "dev", "lo")
     words = node.words(sys.executable, "-c", _SERVER, "10.66.0.1")
     with subprocess.Popen(words, cwd="/", stdout=subprocess.PIPE) as server:
@@ -205,7 +207,7 @@ def puts_back(hand: ByHand) -> None:
     assert (hand.calico_node(), hand.rollout.versions()) == (former, {"worker-1": FIXED})
 
 
-def test_wrong_variables_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+def test_wrong_variables_are_refused_before_any_change(tmp_path: Path) -> None:
     tasks = [
         {
             "block": [
@@ -235,6 +237,6 @@ def test_wrong_variables_are_refused_before_anything_is_done(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for role, (variable, _wrong) in WRONG.items():
-        (told,) = [line for line in done.stdout.splitlines() if f'"msg": "{role}: ' in line]
-        assert variable in told
+        (output,) = [line for line in done.stdout.splitlines() if f'"msg": "{role}: ' in line]
+        assert variable in output
     assert f"rescued={len(WRONG)}" in done.stdout

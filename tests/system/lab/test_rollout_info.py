@@ -16,17 +16,19 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import (
+    CORDONED_BY,
+    FINALIZER,
+    FORMER_REVISION,
+    UPGRADED_AT,
+    VERIFIED,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import (
     preflight,
     serialize,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
-    CORDONED_BY,
-    FINALIZER,
-    FORMER_REVISION,
-    UPGRADED_AT,
-    VERIFIED,
     Mode,
     RolloutSpec,
 )
@@ -70,7 +72,7 @@ def raw(api: Api) -> Client:
 
 
 class Site:
-    """calico-node in a namespace of its own, on three nodes of its own."""
+    """calico-node in its own namespace, on three nodes."""
 
     def __init__(self, api: Api, raw: Client, namespace: str) -> None:
         self.api, self.raw, self.namespace = api, raw, namespace
@@ -156,7 +158,7 @@ def column(shown: Object, name: str) -> list[Any]:
     return [node[name] for node in shown["nodes"]]
 
 
-def test_a_whole_run_and_the_way_back(site: Site) -> None:
+def test_an_upgrade_and_its_rollback(site: Site) -> None:
     first, second, third = site.nodes
     before = site.info(version=NEW, nodes=site.nodes)
     assert before["problems"]["blockers"] == []
@@ -167,7 +169,7 @@ def test_a_whole_run_and_the_way_back(site: Site) -> None:
     former = before["daemonset"]["revision"]
     assert before["former_revision"] == former
 
-    # One node is done, another one was left while its old Felix was going.
+    # One node is done; on another, the run ended while its old Felix was ending.
     site.annotate(site.path, **{FORMER_REVISION: former})
     site.raw.do("PATCH", site.path, before["target"]["patch"], patch="strategic-merge")
     eventually(lambda: site.info(version=NEW)["target"]["revision"])
@@ -175,9 +177,9 @@ def test_a_whole_run_and_the_way_back(site: Site) -> None:
     assert (shown["version"], shown["calico_version"]) == (NEW, NEW)
     done = {VERIFIED: shown["revision"], UPGRADED_AT: "2026-11-23T22:00:00Z"}
     site.annotate(f"/api/v1/nodes/{first}", **done)
-    held = f"{site.pods}/{site.pod_on(second)['metadata']['name']}"
-    site.raw.do("PATCH", held, {"metadata": {"finalizers": [FINALIZER]}})
-    site.raw.do("DELETE", held)
+    path = f"{site.pods}/{site.pod_on(second)['metadata']['name']}"
+    site.raw.do("PATCH", path, {"metadata": {"finalizers": [FINALIZER]}})
+    site.raw.do("DELETE", path)
     site.annotate(f"/api/v1/nodes/{third}", **{CORDONED_BY: "run 1"})
     half = site.info(version=NEW, nodes=site.nodes)
     assert column(half, "state") == ["done", "interrupted", "interrupted"]
@@ -186,20 +188,20 @@ def test_a_whole_run_and_the_way_back(site: Site) -> None:
     assert half["former_revision"] == former
     assert half["target"]["revision_hash"] == shown["revision"]
 
-    # Back: the node that was being changed comes first, and the template is the very former one.
+    # Rollback: the node that was being changed comes first, and the template is the former one.
     site.annotate(f"/api/v1/nodes/{third}", **{CORDONED_BY: None})
     back = site.info(mode=Mode.ROLLBACK)
     assert column(back, "name") == [second, first]
     assert back["target"]["version"] == OLD
     site.raw.do("PATCH", site.path, back["target"]["patch"], patch="strategic-merge")
     eventually(lambda: site.info(mode=Mode.ROLLBACK)["target"]["revision"] == former)
-    site.raw.do("PATCH", held, {"metadata": {"finalizers": None}})
+    site.raw.do("PATCH", path, {"metadata": {"finalizers": None}})
     shown = site.replace_pod(first)
     assert shown["version"] == OLD
     assert shown["revision"] == before["daemonset"]["revision_hash"]
 
 
-def test_a_manifest_brings_in_its_whole_template(site: Site) -> None:
+def test_a_manifest_replaces_the_whole_template(site: Site) -> None:
     wanted = daemon_set(site.namespace, NEW, FELIX_LOGSEVERITYSCREEN="Warning")
     shown = site.info(manifest=[wanted])
     assert shown["problems"]["blockers"] == []
@@ -234,7 +236,7 @@ def test_a_budget_that_can_never_be_met_is_named_with_its_node(site: Site) -> No
     assert f"{site.namespace}/db" in only["message"]
 
 
-def test_a_cordoned_node_and_one_that_is_none(site: Site) -> None:
+def test_a_cordoned_node_and_an_unknown_node(site: Site) -> None:
     node = f"/api/v1/nodes/{site.nodes[0]}"
     site.raw.do("PATCH", node, {"spec": {"unschedulable": True}})
     shown = site.info(version=NEW, nodes=(*site.nodes, "elsewhere"))
@@ -244,7 +246,10 @@ def test_a_cordoned_node_and_one_that_is_none(site: Site) -> None:
     assert [(each["code"], each["node"]) for each in shown["problems"]["warnings"]] == [
         ("node_cordoned_by_another", site.nodes[0])
     ]
-    assert shown["nodes"][0]["problems"] == [shown["problems"]["warnings"][0]["message"]]
+    assert shown["nodes"][0]["problems"] == {
+        "blockers": [],
+        "warnings": shown["problems"]["warnings"][:1],
+    }
 
 
 def test_no_daemon_set(site: Site) -> None:
@@ -296,7 +301,7 @@ def answers(raw: Client, code: int, method: str, path: str, body: Any = None) ->
     return raw.ask(method, path, body).code == code
 
 
-def test_what_calicos_own_resources_say(site: Site, defined: None) -> None:
+def test_calicos_resources_are_read(site: Site, defined: None) -> None:
     shown = site.info(version="v3.31.7", overrides=frozenset({"operator_install"}))
     assert (shown["encapsulation"], shown["install"]) == ("vxlan", "operator")
     refused = [(each["code"], each["advisory"]) for each in shown["problems"]["blockers"]]
@@ -327,7 +332,7 @@ def embedded() -> Iterator[EmbeddedApi]:
         yield made
 
 
-def test_missing_permissions_are_all_told_at_once(embedded: EmbeddedApi) -> None:
+def test_all_missing_permissions_are_reported_at_once(embedded: EmbeddedApi) -> None:
     embedded.access.denied |= {("patch", "nodes"), ("create", "pods/eviction"), ("list", "pods")}
     shown = ansible(embedded, "rollout_info", version=NEW)
     assert [each["code"] for each in shown["problems"]["blockers"]] == ["api_permission"]
@@ -347,7 +352,7 @@ def test_the_action_reads_the_environment_and_refuses_bad_input(embedded: Embedd
     assert "missing: version, manifest" in ansible(embedded, "rollout_info")["msg"]
 
 
-def test_a_closed_resource_is_told_and_no_more(embedded: EmbeddedApi) -> None:
+def test_a_forbidden_resource_is_only_a_warning(embedded: EmbeddedApi) -> None:
     raw = Client(embedded)
     raw.do("POST", DEFINITIONS, crd("crd.projectcalico.org", "IPPool", "ippools"))
     embedded.access.denied.add(("list", "ippools"))
@@ -359,7 +364,7 @@ def test_a_closed_resource_is_told_and_no_more(embedded: EmbeddedApi) -> None:
     ] == [True]
 
 
-def test_outside_the_window_a_real_run_fails_and_a_trial_warns(embedded: EmbeddedApi) -> None:
+def test_outside_the_window_a_run_fails_and_check_mode_warns(embedded: EmbeddedApi) -> None:
     closed: Object = {"start": "2020-01-01 22:00", "end": "2020-01-02 04:00"}
     failed = ansible(embedded, "maintenance_window", **closed)
     assert "window closed at 2020-01-02 04:00 UTC" in failed["msg"]

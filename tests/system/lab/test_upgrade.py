@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""upgrade.yml where nothing goes wrong: what it does, in which order, and what it never does."""
+"""upgrade.yml without faults: what it does, in which order, and what it never does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STILL: dict[str, Any] = {"version": OLD, "heartbeat": 3600}
 
 
 @pytest.mark.parametrize("api", BOTH)
-def test_the_whole_upgrade_and_a_second_run(api: str) -> None:
+def test_an_upgrade_and_a_second_run_that_changes_nothing(api: str) -> None:
     with new_rollout(api, nodes=3, endpoints=2, **STILL) as rollout:
         seeded = {
             "worker-1": rollout.cluster.seed_mismatch("worker-1"),
@@ -48,17 +48,17 @@ def test_the_whole_upgrade_and_a_second_run(api: str) -> None:
         }
         before, strategy = rollout.cluster.pods("demo"), update_strategy(rollout)
         with watched(rollout) as watch:
-            code, told = rollout.upgrade()
-        assert code == 0, told
+            code, output = rollout.upgrade()
+        assert code == 0, output
         assert not watch.wrong
         assert watch.moments > 20
         assert "OnDelete" in watch.strategies
         rollout.must_be_complete()
         assert update_strategy(rollout) == strategy
         assert pods_left(before, rollout.cluster.pods("demo")) == {"agent"}
-        all_phases_are_told(told, 3)
-        nodes_bear_what_was_verified(rollout)
-        the_report_tells_it(rollout, seeded)
+        all_phases_are_shown(output, 3)
+        nodes_are_annotated_as_verified(rollout)
+        the_report_is_complete(rollout, seeded)
         nothing_is_changed_by_a_second_run(rollout)
 
 
@@ -67,39 +67,39 @@ def update_strategy(rollout: Rollout) -> Any:
 
 
 def pods_left(before: list[Object], after: list[Object]) -> set[str]:
-    """Which apps have pods that are still the same ones; of those that a drain moves none."""
+    """The apps with pods that still exist, which are those that a drain does not evict."""
     left = {pod["metadata"]["uid"] for pod in after}
     same = [pod["metadata"] for pod in before if pod["metadata"]["uid"] in left]
     return {metadata["name"].partition("-")[0] for metadata in same}
 
 
-def all_phases_are_told(told: str, total: int) -> None:
-    begun = re.findall(r"^\[node (\d)/(\d) (\S+)\] (\w+): begun$", told, re.M)
+def all_phases_are_shown(output: str, total: int) -> None:
+    begun = re.findall(r"^\[node (\d)/(\d) (\S+)\] (\w+): begun$", output, re.M)
     numbers = range(1, total + 1)
     assert begun == [(str(n), str(total), f"worker-{n}", p) for n in numbers for p in PHASES]
-    done = re.findall(r"^\[node \d/\d \S+\] \w+: done in [\d.]+ s$", told, re.M)
+    done = re.findall(r"^\[node \d/\d \S+\] \w+: done in [\d.]+ s$", output, re.M)
     assert len(done) == len(begun)
-    assert re.search(r"^worker-1: waiting for 1 pod to go: demo/web-", told, re.M)
+    assert re.search(r"^worker-1: waiting for 1 pod to go: demo/web-", output, re.M)
 
 
-def nodes_bear_what_was_verified(rollout: Rollout) -> None:
+def nodes_are_annotated_as_verified(rollout: Rollout) -> None:
     for name in rollout.cluster.nodes:
         pod = rollout.cluster.calico_node(name)
         assert pod
         annotations = rollout.cluster.client.do("GET", f"/api/v1/nodes/{name}")["metadata"]
-        noted = {k: v for k, v in annotations["annotations"].items() if k.startswith(PREFIX)}
-        at = noted.pop(f"{PREFIX}upgraded-at")
+        annotated = {k: v for k, v in annotations["annotations"].items() if k.startswith(PREFIX)}
+        at = annotated.pop(f"{PREFIX}upgraded-at")
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at)
         revision = pod["metadata"]["labels"]["controller-revision-hash"]
-        assert noted == {f"{PREFIX}verified": revision}
+        assert annotated == {f"{PREFIX}verified": revision}
 
 
-def the_report_tells_it(rollout: Rollout, seeded: dict[str, list[str]]) -> None:
+def the_report_is_complete(rollout: Rollout, seeded: dict[str, list[str]]) -> None:
     report = rollout.report()
     assert (report["verdict"], report["title"]) == ("completed", f"Upgrade to {FIXED}")
     assert report["stop"] is None
     assert report["about"]["versions"] == {OLD: 3}
-    assert {each["code"] for each in report["about"]["advisories"]} > {"parity_persists"}
+    assert {advisory["code"] for advisory in report["about"]["advisories"]} > {"parity_persists"}
     ended = ""
     for node in report["nodes"]:
         assert (node["state"], node["cordoned"]) == ("done", False)
@@ -117,36 +117,36 @@ def the_report_tells_it(rollout: Rollout, seeded: dict[str, list[str]]) -> None:
     assert [totals[key] for key in ("found", "repaired", "left")] == [3, 3, 0]
     assert totals["evicted"] >= 3
     html = next(rollout.reports.glob("*/report.html")).read_text()
-    for interface in (each for node in seeded.values() for each in node):
+    for interface in (name for names in seeded.values() for name in names):
         assert interface in html
     assert not re.findall(r"<(?:script|link|img|iframe)\b|@import|url\(", html)
 
 
 def phase_of(node: Object, name: str) -> Object:
-    """What the report has of a phase."""
+    """The result of a phase in the report."""
     result: Object = next(p["result"] for p in node["phases"] if p["phase"] == name)
     return result
 
 
 def repaired(node: Object, *phases: str) -> set[str]:
-    """The interfaces that were repaired at a node, in those phases or in any."""
+    """The interfaces that were repaired on a node, in those phases or in all."""
     parities = [phase_of(node, name)["parity"] for name in phases or PHASES]
     endpoints = [endpoint for parity in parities if parity for endpoint in parity["endpoints"]]
-    return {each["interface"] for each in endpoints if each["verdict"] == "repaired"}
+    return {endpoint["interface"] for endpoint in endpoints if endpoint["verdict"] == "repaired"}
 
 
 def nothing_is_changed_by_a_second_run(rollout: Rollout) -> None:
     before = snapshot(rollout)
-    code, told = rollout.upgrade()
-    assert code == 0, told
-    assert len(re.findall(r"changed=0 .* failed=0", told)) == 3, told
+    code, output = rollout.upgrade()
+    assert code == 0, output
+    assert len(re.findall(r"changed=0 .* failed=0", output)) == 3, output
     assert snapshot(rollout).without_lease == before.without_lease
     assert rollout.states() == dict.fromkeys(rollout.cluster.nodes, "skipped")
     assert rollout.report()["next"] == ["Nothing is left to do."]
 
 
 class Watch(threading.Thread):
-    """Looks at a rollout again and again; ``wrong`` is what must never be."""
+    """Polls a rollout; ``wrong`` collects violations of its invariants."""
 
     def __init__(self, rollout: Rollout, at_once: int) -> None:
         super().__init__(name="watch", daemon=True)
@@ -188,7 +188,7 @@ class Watch(threading.Thread):
 
 @contextmanager
 def watched(rollout: Rollout, at_once: int = 1) -> Iterator[Watch]:
-    """While so many nodes may be worked on at a time."""
+    """Watch a rollout that may change ``at_once`` nodes at a time."""
     watch = Watch(rollout, at_once)
     watch.start()
     try:
@@ -198,11 +198,11 @@ def watched(rollout: Rollout, at_once: int = 1) -> Iterator[Watch]:
 
 
 @pytest.mark.parametrize("attach_type", ["TC", "TCX"])
-def test_to_a_release_that_knows_tcx(attach_type: str) -> None:
+def test_an_upgrade_to_a_release_with_tcx(attach_type: str) -> None:
     with new_rollout("embedded", nodes=1, endpoints=2, attach_type=attach_type, **STILL) as rollout:
         broken = rollout.cluster.seed_mismatch("worker-1")
-        code, told = rollout.upgrade(version="v3.31.7")
-        assert code == 0, told
+        code, output = rollout.upgrade(version="v3.31.7")
+        assert code == 0, output
         (node,) = rollout.report()["nodes"]
         assert repaired(node) == set(broken)
         assert all(check["ok"] for check in phase_of(node, "verify")["checks"])
@@ -218,21 +218,21 @@ def test_to_a_release_that_knows_tcx(attach_type: str) -> None:
 # --- check mode -----------------------------------------------------------------------------------
 
 
-def test_check_mode_tells_exactly_what_a_real_run_does() -> None:
-    """Among that: a node that somebody else cordoned is left so."""
+def test_check_mode_predicts_exactly_what_a_real_run_does() -> None:
+    """Including a node that an administrator cordoned, which stays cordoned."""
     with new_rollout("embedded", nodes=2, endpoints=2, **STILL) as rollout:
         broken = {"worker-1": 1, "worker-2": 2}
         seeded = {n: rollout.cluster.seed_mismatch(n, count) for n, count in broken.items()}
         cordon(rollout, "worker-2")
         before = snapshot(rollout)
         former = {name: rollout.cluster.calico_node(name) for name in rollout.cluster.nodes}
-        code, told = rollout.upgrade("--check")
-        assert code == 0, told
+        code, output = rollout.upgrade("--check")
+        assert code == 0, output
         assert snapshot(rollout) == before
         assert not rollout.reports.exists()
-        assert "worker-2 was cordoned by someone else" in told
-        assert "worker-1] resume: done (check mode): would uncordon it\n" in told
-        assert "worker-2] resume: done (check mode): would leave it as it is\n" in told
+        assert "worker-2 was cordoned by someone else" in output
+        assert "worker-1] resume: done (check mode): would uncordon it\n" in output
+        assert "worker-2] resume: done (check mode): would leave it as it is\n" in output
         code, really = rollout.upgrade()
         assert code == 0, really
         assert rollout.cordoned() == {"worker-2"}
@@ -244,11 +244,11 @@ def test_check_mode_tells_exactly_what_a_real_run_does() -> None:
             evicted = ", ".join(phase_of(node, "drain")["drain"]["evicted"])
             would = f"{name}] {{}}: done (check mode): would {{}}".format
             assert evicted
-            assert would("drain", f"evict {evicted}\n") in told
+            assert would("drain", f"evict {evicted}\n") in output
             assert repaired(node) == repaired(node, "qdisc_parity") == set(seeded[name])
-            assert would("qdisc_parity", f"repair {', '.join(sorted(seeded[name]))}\n") in told
+            assert would("qdisc_parity", f"repair {', '.join(sorted(seeded[name]))}\n") in output
             replaced = f"replace {pod['metadata']['name']}, which runs {OLD}\n"
-            assert would("node_upgrade", replaced) in told
+            assert would("node_upgrade", replaced) in output
             assert (
                 phase_of(node, "node_upgrade")["other"]["former"]["name"] == pod["metadata"]["name"]
             )
@@ -264,34 +264,37 @@ def cordon(rollout: Rollout, node: str, unschedulable: bool = True) -> None:
 # --- a part of it ---------------------------------------------------------------------------------
 
 
-def test_node_after_node_by_limit_and_all_of_it_back(tmp_path: Path) -> None:
-    """The inventory has names of its own for the nodes."""
+def test_an_upgrade_by_limit_and_a_rollback_of_all_nodes(tmp_path: Path) -> None:
+    """The inventory names the nodes differently than the cluster."""
     with new_rollout("embedded", nodes=2, endpoints=1, **STILL) as rollout:
         names = ("-i", str(inventory_of_its_own(rollout, tmp_path)))
         strategy = update_strategy(rollout)
-        code, told = rollout.upgrade(*names, "--limit", "host-2")
-        assert code == 0, told
+        code, output = rollout.upgrade(*names, "--limit", "host-2")
+        assert code == 0, output
         assert rollout.versions() == {"worker-1": OLD, "worker-2": FIXED}
         assert rollout.strategy() == "OnDelete"
-        assert "is left at OnDelete, since 1 of its pods" in told.replace("\n", " ")
+        assert "stays at OnDelete: 1 of its pods do not have the newest revision" in output
         assert rollout.states() == {"worker-2": "done"}
         assert not rollout.cordoned()
         assert not rollout.holder()
 
-        code, told = rollout.upgrade(*names)
-        assert code == 0, told
+        code, output = rollout.upgrade(*names)
+        assert code == 0, output
         assert rollout.states() == {"worker-1": "done", "worker-2": "skipped"}
-        assert "[node 1/2 worker-1] drain: begun" in told
+        assert "[node 1/2 worker-1] drain: begun" in output
         rollout.must_be_complete()
 
-        code, told = rollout.rollback(*names)
-        assert code == 0, told
+        code, output = rollout.rollback(*names)
+        assert code == 0, output
         rollout.must_be_complete(OLD)
         assert update_strategy(rollout) == strategy
         report = rollout.report()
         assert (report["verdict"], report["title"]) == ("completed", f"Rollback to {OLD}")
         begun = {node["begun"]: node["name"] for node in report["nodes"]}
-        assert [begun[at] for at in sorted(begun)] == ["worker-1", "worker-2"]  # the newest first
+        assert [begun[at] for at in sorted(begun)] == [
+            "worker-1",
+            "worker-2",
+        ]  # the last upgraded first
         after = {(node["version_before"], node["version_after"]) for node in report["nodes"]}
         assert after == {(FIXED, OLD)}
 
@@ -308,20 +311,20 @@ def inventory_of_its_own(rollout: Rollout, folder: Path) -> Path:
     return path
 
 
-def test_verify_alone_and_a_batch_of_two_that_soaks() -> None:
-    """--tags verify, with probes that are met and not; then [2, 1] on three nodes."""
+def test_verify_alone_and_a_soak_after_a_batch_of_two() -> None:
+    """--tags verify, with probes that fail and that succeed; then [2, 1] on three nodes."""
     with new_rollout("embedded", nodes=3, endpoints=1, **STILL) as rollout:
         before = snapshot(rollout)
         felix = {"url": "http://localhost:9099/readiness"}
-        code, told = rollout.upgrade(
+        code, output = rollout.upgrade(
             "--tags", "verify", verify_probes=[felix, {"host": "127.0.0.1", "port": 1}]
         )
-        assert code == 2, told
-        assert "worker-1 does not verify: probe 127.0.0.1:1" in told
-        assert "drain" not in re.findall(r"^\[node .*?\] (\w+): begun", told, re.M)
+        assert code == 2, output
+        assert "worker-1 does not verify: probe 127.0.0.1:1" in output
+        assert "drain" not in re.findall(r"^\[node .*?\] (\w+): begun", output, re.M)
         assert snapshot(rollout).without_lease == before.without_lease
-        code, told = rollout.upgrade("--tags", "verify", verify_probes=[felix])
-        assert code == 0, told
+        code, output = rollout.upgrade("--tags", "verify", verify_probes=[felix])
+        assert code == 0, output
         assert snapshot(rollout).without_lease == before.without_lease
         assert rollout.report()["verdict"] == "completed"
 
@@ -338,13 +341,13 @@ def test_verify_alone_and_a_batch_of_two_that_soaks() -> None:
             assert holder
             assert rollout.holder() == holder
             assert rollout.versions()["worker-3"] == OLD
-            code, told = playbook.wait()
-        assert code == 0, told
+            code, output = playbook.wait()
+        assert code == 0, output
         assert not watch.wrong
         rollout.must_be_complete()
         first, second, third = rollout.report()["nodes"]
         assert second["begun"] < first["ended"] < third["begun"]
-        soak = told[told.index("TASK [Soak | Verify") : told.index("worker-3] drain: begun")]
+        soak = output[output.index("TASK [Soak | Verify") : output.index("worker-3] drain: begun")]
         assert re.findall(r"ok: \[(\S+)\]", soak[soak.index(": Watch Felix]") :])[:2] in (
             ["worker-1", "worker-2"],
             ["worker-2", "worker-1"],
@@ -353,12 +356,12 @@ def test_verify_alone_and_a_batch_of_two_that_soaks() -> None:
         assert f"probe {felix['url']}" in names
 
 
-def test_batches_by_percent_in_place_without_evicting() -> None:
+def test_batches_by_percent_without_evictions() -> None:
     with new_rollout("embedded", nodes=4, endpoints=1, **STILL) as rollout:
         pods = {pod["metadata"]["uid"] for pod in rollout.cluster.pods("demo")}
         with watched(rollout, 2) as watch:
-            code, told = rollout.upgrade(calico_bpf_batches=[1, "50%"], drain_evict=False)
-        assert code == 0, told
+            code, output = rollout.upgrade(calico_bpf_batches=[1, "50%"], drain_evict=False)
+        assert code == 0, output
         assert not watch.wrong
         rollout.must_be_complete()
         assert {pod["metadata"]["uid"] for pod in rollout.cluster.pods("demo")} == pods
@@ -370,15 +373,15 @@ def test_batches_by_percent_in_place_without_evicting() -> None:
 # --- from a manifest ------------------------------------------------------------------------------
 
 
-def test_a_manifest_is_applied_without_rolling_by_itself() -> None:
-    """Against the real API, which knows what applying is; some objects name no namespace."""
+def test_applying_a_manifest_replaces_no_pod_by_itself() -> None:
+    """On the real API, which implements apply; some objects have no namespace."""
     with new_rollout("real", nodes=2, endpoints=1, **STILL) as rollout:
         strategy, manifest = update_strategy(rollout), rollout.cluster.folder / "calico.yml"
-        manifest.write_text(a_manifest())
+        manifest.write_text(user_manifest())
         wanted = {"version": "", "calico_bpf_manifest": str(manifest)}
         with watched(rollout) as watch:
-            code, told = rollout.upgrade(**wanted)
-        assert code == 0, told
+            code, output = rollout.upgrade(**wanted)
+        assert code == 0, output
         assert not watch.wrong
         assert "OnDelete" in watch.strategies
         rollout.must_be_complete()
@@ -389,14 +392,14 @@ def test_a_manifest_is_applied_without_rolling_by_itself() -> None:
         spec = client.do("GET", DAEMON_SET)["spec"]["template"]["spec"]
         assert {"name": "FELIX_BPFLOGLEVEL", "value": "Off"} in spec["containers"][0]["env"]
         before = snapshot(rollout)
-        code, told = rollout.upgrade(**wanted)
-        assert code == 0, told
-        assert len(re.findall(r"changed=0 .* failed=0", told)) == 2, told
+        code, output = rollout.upgrade(**wanted)
+        assert code == 0, output
+        assert len(re.findall(r"changed=0 .* failed=0", output)) == 2, output
         assert snapshot(rollout).without_lease == before.without_lease
 
 
-def a_manifest() -> str:
-    """As a user has it: the release's own, RollingUpdate and a setting of theirs in it."""
+def user_manifest() -> str:
+    """A user's manifest: the one of the release, with RollingUpdate and a setting of their own."""
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

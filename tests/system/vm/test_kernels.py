@@ -43,15 +43,15 @@ _PYTEST = ("_pytest", "iniconfig", "packaging", "pluggy", "py.py", "pygments", "
 @pytest.mark.timeout(3600)
 def test_the_core_on_each_kernel() -> None:
     with nodes() as made, ThreadPoolExecutor() as pool:
-        told = dict(zip(SERIES, pool.map(run_suites, made), strict=True))
-    for series, (release, output) in told.items():
+        results = dict(zip(SERIES, pool.map(run_suites, made), strict=True))
+    for series, (release, output) in results.items():
         assert release.startswith(f"{series}.")
         assert " passed" in output
 
 
 @contextmanager
 def nodes() -> Iterator[list[Vm]]:
-    """One of each kernel, with nothing on it."""
+    """One bare machine of each kernel."""
     remove_leftovers()
     new_node = vm_nodes()["new_node"]
     with run_folder() as folder, ExitStack() as stack:
@@ -68,7 +68,7 @@ def nodes() -> Iterator[list[Vm]]:
 
 
 def run_suites(node: Vm) -> tuple[str, str]:
-    """The kernel's release, and what pytest said.
+    """The kernel's release, and the output of pytest.
 
     :raises RuntimeError: a test failed, or none was found; with what pytest said.
     """

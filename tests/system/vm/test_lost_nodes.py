@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nodes that are lost in the middle of their upgrade as only machines are: by power, by SSH."""
+"""Nodes lost in the middle of their upgrade as only machines can be: by power or by SSH."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Programs = Mapping[tuple[str, str], list[int]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_rollout_stops_at_a_lost_node_and_goes_on_when_it_is_back() -> None:
-    """One reboots while it is verified; the next loses its SSH when it is cordoned."""
+def test_a_rollout_stops_at_a_lost_node_and_resumes_when_it_is_back() -> None:
+    """One reboots during its verification; the next loses SSH when it is cordoned."""
     with new_rollout("embedded", nodes=2, endpoints=1, retry=RETRY, **vm_nodes()) as lab:
         before = lab.programs()
         reboot_while_it_is_verified(lab, "worker-1")
@@ -42,8 +42,8 @@ def test_a_rollout_stops_at_a_lost_node_and_goes_on_when_it_is_back() -> None:
         assert of(before, "worker-2") == of(lab.programs(), "worker-2")
 
         lab.cluster.node("worker-2").exec("systemctl", "start", "ssh")
-        code, told = lab.start(**WAITS).wait(1800)
-        assert code == 0, told
+        code, output = lab.start(**WAITS).wait(1800)
+        assert code == 0, output
         lab.must_be_complete()
 
 
@@ -52,15 +52,15 @@ def reboot_while_it_is_verified(lab: Rollout, name: str) -> None:
     # The task before it asks the API, not the node.
     lab.seen(playbook, "verify : Watch Felix]", 900)
     node.reboot()
-    code, told = playbook.wait(1800)
-    assert code, told
-    assert f"{name} became unreachable in this run" in told
+    code, output = playbook.wait(1800)
+    assert code, output
+    assert f"{name} became unreachable in this run" in output
     lab.cluster.wait(lambda: is_back(lab, name), "the node is Ready, and has its endpoint", 300)
 
 
 def is_back(lab: Rollout, name: str) -> bool:
-    held = lab.cluster.client.do("GET", f"/api/v1/nodes/{name}")
-    return conditions(held).get("Ready") == "True" and bool(lab.cluster.node(name).agents())
+    node = lab.cluster.client.do("GET", f"/api/v1/nodes/{name}")
+    return conditions(node).get("Ready") == "True" and bool(lab.cluster.node(name).agents())
 
 
 def lose_ssh_after_cordon(lab: Rollout, name: str) -> None:
@@ -71,9 +71,9 @@ def lose_ssh_after_cordon(lab: Rollout, name: str) -> None:
     lab.cluster.node(name).exec(
         "sh", "-c", "systemctl stop ssh && { pkill -u ansible sshd || [ $? = 1 ]; }"
     )
-    code, told = playbook.wait(1800)
-    assert code, told
-    assert f"{name} became unreachable in this run" in told
+    code, output = playbook.wait(1800)
+    assert code, output
+    assert f"{name} became unreachable in this run" in output
 
 
 def must_have_stopped_at(lab: Rollout, name: str, states: Mapping[str, str]) -> None:
@@ -87,4 +87,4 @@ def must_have_stopped_at(lab: Rollout, name: str, states: Mapping[str, str]) -> 
 
 
 def of(programs: Programs, node: str) -> Programs:
-    return {place: held for place, held in programs.items() if place[0] == node}
+    return {place: ids for place, ids in programs.items() if place[0] == node}

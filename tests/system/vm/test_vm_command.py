@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab of virtual machines as a command: whatever ends it, its machines go."""
+"""The lab of virtual machines as a command: its machines end with it, for any reason."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import CHE
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_machines_go_with_the_process_that_has_them(tmp_path: Path, number: signal.Signals) -> None:
-    """While they boot, which is when a person loses patience."""
+def test_machines_end_with_the_process_that_started_them(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """While they boot, which is when users interrupt it."""
     words = [sys.executable, str(CHECKOUT / "tests/support/vm"), f"--files={tmp_path}", "serve"]
     with (tmp_path / "log").open("w") as log:
         lab = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
@@ -42,7 +44,7 @@ def test_machines_go_with_the_process_that_has_them(tmp_path: Path, number: sign
 
 
 def machines_of(lab: int) -> list[int]:
-    """The QEMUs of a lab that have begun to run, by their process ids."""
+    """The process ids of the running QEMUs of a lab."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

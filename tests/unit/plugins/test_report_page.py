@@ -184,7 +184,7 @@ def test_the_verdict_comes_first_then_what_to_do() -> None:
     text = Page(page_of(failed())).text
     order = [
         "Stopped at worker-2, verify: 1 of 3 nodes done", "it does not", "nothing else was touched",
-        "What to do next", "Look at the checks of worker-2", "Notes", "left at OnDelete",
+        "What to do next", "Check the failed checks of worker-2 below", "Notes", "left at OnDelete",
         "Packets lost: 1 of 100", "Timeline", "Endpoints that drifted",
         "cali1 on worker-2: contended",
         "Details", "dirty endpoints", "NO", "strange:",
@@ -200,7 +200,7 @@ def test_the_verdict_comes_first_then_what_to_do() -> None:
         (large, "Completed: 30 of 30 nodes done"),
         (running, "Not ended: running, or cut off, after 22:00:02: 0 of 2 nodes done"),
         (trial, "Completed: 1 of 1 nodes done"),
-        (bare, "Interrupted: no node was named"),
+        (bare, "Interrupted: no node recorded"),
     ],
 )
 def test_headlines(make: Callable[[], Rollout], line: str) -> None:

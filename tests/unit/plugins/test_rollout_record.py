@@ -102,12 +102,12 @@ def test_check_mode_takes_no_real_reports_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ("status: done, run: r", "status done wants a node or a phase"),
+        ("status: done, run: r", "status done needs a node or a phase"),
         ("status: exploded, run: r", "value of status must be one of"),
         ("status: begun", "missing required arguments: run"),
         (
             "status: begun, run: r, directory: /dev/null/x",
-            "/dev/null/x/journal.jsonl is not written",
+            "/dev/null/x/journal.jsonl of the rollout cannot be written",
         ),
     ],
 )
@@ -164,7 +164,9 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_written_leaves_the_event_in_the_journal(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(DataplaneError, match=r"report\.html is not written: .* is in the journal"):
+    with pytest.raises(
+        DataplaneError, match=r"report\.html could not be written: .* is in the journal"
+    ):
         record(tmp_path, Event(RUN, Status.BEGUN))
     assert [e["status"] for e in events(tmp_path)] == ["begun"]
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the lab takes for granted of a Kubernetes API, asked of the embedded ones and the real one.
+"""What the lab requires of a Kubernetes API, checked on the embedded ones and the real one.
 
 The official Python client asks where it can; raw HTTP shows what lies below it. A test that only
 one of the two could pass does not belong here (test_embedded.py has the rest).

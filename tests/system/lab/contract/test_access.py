@@ -39,7 +39,7 @@ def test_a_user_without_rights(api: Api, raw: Client, namespace: str) -> None:
         answers = [client.ask("POST", path, body) for client in (raw, nobody)]
         assert answers[0].code == 201
         assert answers[0].body["status"]["allowed"] is True
-        # Whoever has no rights may still ask, unless the cluster's defaults are gone too.
+        # A user without rights may still review them, unless the defaults are removed too.
         assert answers[1].code == 403 or answers[1].body["status"]["allowed"] is False
 
 

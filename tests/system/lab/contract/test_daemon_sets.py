@@ -109,7 +109,7 @@ class TestDaemonSet:
     def test_a_deleted_pod_that_a_finalizer_keeps(
         self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
     ) -> None:
-        """Once it has ended it holds its node no longer; before 1.27 until it has left the API."""
+        """Once ended it does not block its node; before 1.27 it does until it has left the API."""
         old = roll_out(apps, raw, namespace)[0]
         apps.patch_namespaced_daemon_set("calico-node", namespace, image(NEW))
         path = f"/api/v1/namespaces/{namespace}/pods/{old['metadata']['name']}"
@@ -192,7 +192,7 @@ class TestDaemonSet:
         made = raw.do("PATCH", f"{path}/calico-node", {"spec": {"updateStrategy": first}})
         assert made["spec"]["updateStrategy"] == first
 
-    def test_it_takes_its_pods_along_or_leaves_them(
+    def test_its_pods_are_deleted_with_it_or_orphaned(
         self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
     ) -> None:
         roll_out(apps, raw, namespace)
@@ -200,7 +200,7 @@ class TestDaemonSet:
         apps.delete_namespaced_daemon_set("calico-node", namespace, body=orphan)
         eventually(lambda: not apps.list_namespaced_daemon_set(namespace).items)
         assert len(images(raw, namespace)) == 3
-        # A new one of the same selector takes the orphans on, and then along.
+        # A new one with the same selector adopts the orphans, which are then deleted with it.
         apps.create_namespaced_daemon_set(namespace, daemon_set(namespace))
 
         def adopted() -> bool:

@@ -73,7 +73,7 @@ def test_a_stale_version_is_refused(core: Any, kubelet: Kubelet) -> None:
     assert core.read_node(name).spec.unschedulable
 
 
-def test_leases_go_by_their_version(leases: Any, namespace: str) -> None:
+def test_leases_are_guarded_by_their_version(leases: Any, namespace: str) -> None:
     body = {"metadata": {"name": "run"}, "spec": {"holderIdentity": "a"}}
     held = leases.create_namespaced_lease(namespace, body)
     held.spec.holder_identity = "b"
@@ -143,7 +143,7 @@ def test_label_and_field_selectors(core: Any, kubelet: Kubelet, namespace: str) 
     assert status_of(lambda: names(field_selector="spec.priority=1")) == 400
 
 
-def test_a_namespace_takes_its_objects_along(core: Any, controllers: None) -> None:
+def test_a_deleted_namespace_deletes_its_objects(core: Any, controllers: None) -> None:
     name = core.create_namespace({"metadata": {"generateName": "contract-"}}).metadata.name
     core.create_namespaced_config_map(name, {"metadata": {"name": "one"}})
     core.delete_namespace(name)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How lists are read in pages: of the embedded APIs and the real one, and by the collection."""
+"""Lists in pages: how the embedded APIs and the real one serve them, and the collection reads."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def path(raw: Client, space: str) -> str:
 
 
 def names(page: Object) -> list[str]:
-    return [held["metadata"]["name"] for held in page["items"]]
+    return [item["metadata"]["name"] for item in page["items"]]
 
 
 def forget(api: Api, raw: Client, path: str) -> None:
-    """Change something, and have the API forget what was before."""
+    """Change something, and let the API forget older versions."""
     raw.do("PATCH", f"{path}/e", {"metadata": {"annotations": {"changed": "yes"}}})
     if isinstance(api, EmbeddedApi):
         api.store.forget()
@@ -72,7 +72,7 @@ def test_without_a_limit_the_rest_follows(raw: Client, path: str) -> None:
     assert names(raw.do("GET", path, **{"continue": token})) == ["c", "d", "e"]
 
 
-def test_pages_are_of_one_moment(raw: Client, path: str) -> None:
+def test_pages_are_of_one_snapshot(raw: Client, path: str) -> None:
     first = raw.do("GET", path, limit=2)
     raw.do("DELETE", f"{path}/c")
     raw.do("POST", path, {"metadata": {"name": "bb"}})
@@ -84,8 +84,8 @@ def test_pages_are_of_one_moment(raw: Client, path: str) -> None:
     assert names(raw.do("GET", path)) == ["a", "b", "bb", "d", "e"]
 
 
-def test_a_page_is_filled_with_what_is_selected(raw: Client, path: str) -> None:
-    """How much is left is not counted then."""
+def test_a_page_is_filled_with_selected_objects(raw: Client, path: str) -> None:
+    """The remaining items are not counted then."""
     first = raw.do("GET", path, limit=2, labelSelector="odd=yes")
     assert names(first) == ["a", "c"]
     assert "remainingItemCount" not in first["metadata"]
@@ -94,7 +94,7 @@ def test_a_page_is_filled_with_what_is_selected(raw: Client, path: str) -> None:
 
 
 def test_the_last_page_may_be_empty(raw: Client, path: str) -> None:
-    """There is more, but the selector has not been asked of it."""
+    """More objects follow, but the selector has not been applied to them yet."""
     query: Object = {"limit": 2, "labelSelector": "odd=no"}
     first = raw.do("GET", path, **query)
     assert names(first) == ["b", "d"]
@@ -103,12 +103,12 @@ def test_the_last_page_may_be_empty(raw: Client, path: str) -> None:
     assert not last["metadata"].get("continue")
 
 
-def test_pages_go_on_over_namespaces(raw: Client, path: str) -> None:
+def test_pages_continue_across_namespaces(raw: Client, path: str) -> None:
     everywhere: list[str] = []
     query: Object = {"limit": 2}
     while True:
         page = raw.do("GET", "/api/v1/secrets", **query)
-        everywhere += [held["metadata"]["uid"] for held in page["items"]]
+        everywhere += [item["metadata"]["uid"] for item in page["items"]]
         if not page["metadata"].get("continue"):
             break
         query["continue"] = page["metadata"]["continue"]
@@ -117,7 +117,7 @@ def test_pages_go_on_over_namespaces(raw: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["x", base64.urlsafe_b64encode(b"{}").decode()])
-def test_a_token_of_no_list_is_refused(raw: Client, path: str, token: str) -> None:
+def test_a_foreign_token_is_refused(raw: Client, path: str, token: str) -> None:
     answer = raw.ask("GET", path, **{"continue": token})
     assert (answer.code, answer.body["reason"]) == (400, "BadRequest")
 
@@ -136,11 +136,11 @@ def test_a_list_expires(either_api: Api, raw: Client, path: str) -> None:
 def test_the_collection_starts_over(
     either_api: Api, raw: Client, path: str, kube: Kube, told: list[str]
 ) -> None:
-    """What it returns is all of one moment."""
+    """Its result is of one snapshot."""
     seen: list[str] = []
 
-    def keep(held: Object) -> str:
-        name: str = held["metadata"]["name"]
+    def keep(item: Object) -> str:
+        name: str = item["metadata"]["name"]
         seen.append(name)
         if seen == ["a"]:
             raw.do("DELETE", f"{path}/b")

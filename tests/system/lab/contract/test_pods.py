@@ -21,22 +21,22 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.workloads
 )
 
 
-def test_a_pod_terminates_until_its_kubelet_lets_go(
+def test_a_pod_terminates_until_its_kubelet_removes_it(
     core: Any, kubelet: Kubelet, namespace: str
 ) -> None:
     core.create_namespaced_pod(namespace, bare_pod("web", kubelet.nodes[0]))
     eventually(lambda: core.read_namespaced_pod("web", namespace).status.phase == "Running")
     kubelet.paused.set()
-    held = core.delete_namespaced_pod("web", namespace)
-    assert held.metadata.deletion_timestamp
-    assert held.metadata.deletion_grace_period_seconds == 5
+    deleted = core.delete_namespaced_pod("web", namespace)
+    assert deleted.metadata.deletion_timestamp
+    assert deleted.metadata.deletion_grace_period_seconds == 5
     shorter = core.delete_namespaced_pod("web", namespace, grace_period_seconds=2)
     assert shorter.metadata.deletion_grace_period_seconds == 2
     kubelet.paused.clear()
     eventually(lambda: not core.list_namespaced_pod(namespace).items)
 
 
-def test_a_pod_goes_at_once_without_grace_or_node(
+def test_a_pod_without_grace_or_node_is_removed_at_once(
     core: Any, kubelet: Kubelet, namespace: str
 ) -> None:
     kubelet.paused.set()

@@ -33,7 +33,7 @@ def has_pods(raw: Client, namespace: str, count: int) -> bool:
 
 @pytest.mark.usefixtures("controllers")
 class TestReplicaSet:
-    def test_so_many_pods_over_the_nodes(
+    def test_pods_are_spread_over_the_nodes(
         self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
     ) -> None:
         made = apps.create_namespaced_replica_set(namespace, replica_set(namespace, 3))
@@ -54,7 +54,7 @@ class TestReplicaSet:
 
         eventually(counted)
 
-    def test_one_that_terminates_is_replaced_at_once(
+    def test_a_terminating_pod_is_replaced_at_once(
         self, core: Any, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
     ) -> None:
         apps.create_namespaced_replica_set(namespace, replica_set(namespace, 2))
@@ -98,7 +98,7 @@ class TestReplicaSet:
             apps.patch_namespaced_replica_set("web", namespace, change)
             eventually(partial(has_pods, raw, namespace, replicas))
 
-    def test_it_takes_its_pods_along(
+    def test_its_pods_are_deleted_with_it(
         self, apps: Any, raw: Client, kubelet: Kubelet, namespace: str
     ) -> None:
         apps.create_namespaced_replica_set(namespace, replica_set(namespace, 2))

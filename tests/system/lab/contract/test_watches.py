@@ -11,7 +11,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.workloads
 )
 
 
-def test_a_change_that_changes_nothing_is_no_event(raw: Client, namespace: str) -> None:
+def test_an_update_without_changes_sends_no_event(raw: Client, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     made = raw.do("POST", path, {"metadata": {"name": "one"}, "data": {"a": "0"}})
     version = made["metadata"]["resourceVersion"]
@@ -26,7 +26,7 @@ def test_a_change_that_changes_nothing_is_no_event(raw: Client, namespace: str) 
     assert seen == [("MODIFIED", value) for value in "12345"]
 
 
-def test_a_watch_goes_on_where_it_was_cut(raw: Client, namespace: str) -> None:
+def test_a_watch_resumes_where_it_was_cut(raw: Client, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     version = raw.do("GET", path)["metadata"]["resourceVersion"]
     for number in range(6):
@@ -41,7 +41,7 @@ def test_a_watch_goes_on_where_it_was_cut(raw: Client, namespace: str) -> None:
     assert seen == [f"m{number}" for number in range(6)]
 
 
-def test_a_watch_ends_in_time_and_begins_with_what_is_there(raw: Client, namespace: str) -> None:
+def test_a_watch_ends_in_time_and_starts_with_existing_objects(raw: Client, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     raw.do("POST", path, {"metadata": {"name": "mine"}})
     events = [e for e in raw.watch(path, timeoutSeconds=1) if _is(e, "mine")]
@@ -49,7 +49,7 @@ def test_a_watch_ends_in_time_and_begins_with_what_is_there(raw: Client, namespa
     assert events[0]["object"]["kind"] == "ConfigMap"
 
 
-def test_a_watch_with_a_selector_tells_of_leaving(raw: Client, namespace: str) -> None:
+def test_a_watch_with_a_selector_reports_objects_that_leave_it(raw: Client, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     version = raw.do("GET", path)["metadata"]["resourceVersion"]
     raw.do("POST", path, {"metadata": {"name": "one"}})

@@ -36,7 +36,7 @@ def test_tc(node: Node, version: str, after: tuple[int, int]) -> None:
 
 
 def test_tcx(node: Node) -> None:
-    """Its links are pinned, outlive it, and take the next Felix's program."""
+    """Its links are pinned and survive it; the next Felix updates them."""
     name = node.lab.endpoint("cali0.1", clsact=False)
     pod = node.ready("v3.31.0", "TCX")
     old = {hook: tcx.programs(node.lab, name, hook) for hook in BOTH}

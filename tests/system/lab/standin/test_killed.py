@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fault: endpoints that a Felix killed in a pass leaves out of step, and the Felix after it."""
+"""The fault: endpoints that a Felix killed in a pass leaves out of step, and its successor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOT = re.compile(r"\{true (\d+) (\d+)\}")
 
 
 @pytest.mark.parametrize("point", faults.POINTS)
-def test_killed_at_3_28_1_dirty_for_ever_at_3_29_1(node: Node, point: str) -> None:
+def test_killed_at_3_28_1_permanently_dirty_at_3_29_1(node: Node, point: str) -> None:
     name = node.lab.endpoint("cali0")
     node.ready("v3.28.1").kill()
     node.killed("v3.28.1", hook="ingress", point=point)
@@ -41,7 +41,7 @@ def test_killed_at_3_28_1_dirty_for_ever_at_3_29_1(node: Node, point: str) -> No
     assert ingress[0][0] != egress[0][0], "the priorities differ"
 
 
-def test_killed_between_hooks_at_3_29_1_alternates_for_ever(node: Node) -> None:
+def test_killed_between_hooks_at_3_29_1_alternates_permanently(node: Node) -> None:
     node.lab.endpoint("cali0")
     node.ready("v3.29.1").kill()
     node.killed("v3.29.1", hook="ingress", point="between_hooks")
@@ -49,12 +49,13 @@ def test_killed_between_hooks_at_3_29_1_alternates_for_ever(node: Node) -> None:
     pod = node.start("v3.29.1")
     pod.wait_for_errors(6)
     handles = [tuple(h for _priority, h in SLOT.findall(line)) for line in pod.errors()[:6]]
-    assert handles == [("1", "2"), ("2", "1")] * 3
+    # Felix's "ingress" is the egress hook of the host's veth.
+    assert handles == [("2", "1"), ("1", "2")] * 3
 
 
 @pytest.mark.parametrize("hook", BOTH)
 def test_killed_after_the_add(node: Node, hook: str) -> None:
-    """Both programs at that hook, the other hook's work done."""
+    """That hook has both programs; the other hook is done."""
     node.lab.endpoint("cali0")
     node.ready("v3.29.1").kill()
     node.killed("v3.29.1", hook=hook, point="after_add")
@@ -70,8 +71,8 @@ def test_a_mismatch_of_3_29_4_is_frozen_by_3_29_5_and_ignored_by_3_31(node: Node
     frozen = ([(49152, 1)], [(49152, 2)])
     pod = node.start("v3.29.5")
     pod.wait_for_errors(5)
-    told = {" ".join(map(":".join, SLOT.findall(line))) for line in pod.errors()}
-    assert told == {"49152:1 49152:2"}
+    slots = {" ".join(map(":".join, SLOT.findall(line))) for line in pod.errors()}
+    assert slots == {"49152:2 49152:1"}
     assert node.lab.slots(name) == frozen
     pod.kill()
     pod = node.ready("v3.31.0", "TC")
@@ -84,7 +85,7 @@ def test_a_mismatch_of_3_29_4_is_frozen_by_3_29_5_and_ignored_by_3_31(node: Node
 
 
 def test_the_wep_id_of_3_30(node: Node) -> None:
-    """A struct where there was a message; and an interface without an endpoint."""
+    """It logs a struct instead of a message; and an interface without an endpoint."""
     for name in ("cali0", "cali1"):
         node.lab.endpoint(name)
         node.lab.attach(name, "ingress", 2)
@@ -114,8 +115,8 @@ def test_the_module_repairs_what_it_broke_while_it_runs(node: Node, version: str
     assert ingress == egress
 
 
-def test_two_at_once(node: Node) -> None:
-    """What one begins, the other does not know of; and only one has the port."""
+def test_two_felixes_at_once(node: Node) -> None:
+    """Neither knows of the other's changes, and only one has the port."""
     node.lab.endpoint("cali0")
     node.ready("v3.29.1").kill()
     old = node.start("v3.29.1", pass_delay=60.0)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What others see of the stand-in: health, log, name and CPU time."""
+"""The observable state of the stand-in: health, log, name and CPU time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_its_first_line_and_its_name(node: Node) -> None:
 
 
 def test_it_starts_quickly(node: Node) -> None:
-    """In user and system time, measured by a bare Python's: labs have many of it."""
+    """In user and system time relative to a bare Python: labs start many."""
     before = os.times()
     subprocess.run([sys.executable, "-c", ""], check=True)
     bare = _children_used(os.times()) - _children_used(before)

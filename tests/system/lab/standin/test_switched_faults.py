@@ -26,15 +26,15 @@ from ansible_collections.dataplane.calico_bpf.tests.support.lab.standin_node imp
     [("v3.29.1", False, True), ("v3.29.4", False, False), ("v3.29.4", True, True)],
 )
 def test_churn(node: Node, version: str, churn: bool, again: bool) -> None:
-    """What a heartbeat comes to; all of them tell that the host IP has changed."""
+    """The effect of a heartbeat; all releases log that the host IP has changed."""
     node.lab.endpoint("cali0")
     pod = node.ready(version)
     if churn:
         pod.fault(churn=True)
-    told = len(pod.lines("Host IP changed"))
+    before = len(pod.lines("Host IP changed"))
     for count in (1, 2, 3):
         pod.beat()
-        until(lambda more=count: len(pod.lines("Host IP changed")) == told + more, "told")  # type: ignore[misc]
+        until(lambda more=count: len(pod.lines("Host IP changed")) == before + more, "logged")  # type: ignore[misc]
         if again:
             until(lambda more=count: _passes(pod) == 1 + more, "re-attached")  # type: ignore[misc]
     time.sleep(0.5)
@@ -47,7 +47,7 @@ def _passes(pod: Pod) -> int:
 
 
 def test_dirty(node: Node) -> None:
-    """Only what the glob names; health and metrics tell; and it heals with the fault gone."""
+    """Only interfaces of the glob, as in health and metrics; without the fault they heal."""
     for name in ("cali0", "cali1"):
         node.lab.endpoint(name)
     pod = node.ready("v3.29.5")
@@ -82,13 +82,13 @@ def test_never_ready(node: Node) -> None:
 
 def test_tc_processes_that_hang_go_with_it(node: Node) -> None:
     pod = node.start("v3.29.5", hold_tc=3)
-    # Between its fork and its exec a child still bears its parent's name.
-    until(lambda: [_comm(pid) for pid in _children(pod)] == ["tc"] * 3, "held")
-    held = _children(pod)
+    # Between its fork and its exec a child still has its parent's name.
+    until(lambda: [_comm(pid) for pid in _children(pod)] == ["tc"] * 3, "started")
+    children = _children(pod)
     pod.fault(hold_tc=1)
     until(lambda: len(_children(pod)) == 1, "let go")
     pod.kill()
-    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in held), "gone")
+    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in children), "gone")
 
 
 def _children(pod: Pod) -> list[str]:

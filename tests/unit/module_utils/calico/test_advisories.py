@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The advisories: which way is told what, and which is refused."""
+"""The advisories of each upgrade path, and the paths that are refused."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_an_unknown_target_is_refused_and_nothing_else_is_said(target: str) -> N
     assert (only.code, only.weight) == ("unknown_version", AdvisorySeverity.REFUSE)
 
 
-def test_an_unknown_origin_is_told() -> None:
+def test_an_unknown_origin_is_a_warning() -> None:
     assert "unknown_origin" in codes(path("latest", "v3.31.7"), AdvisorySeverity.WARN)
 
 
@@ -132,7 +132,7 @@ def test_an_unknown_origin_is_told() -> None:
         ("v3.31.0", False, False),
     ],
 )
-def test_what_becomes_of_parity(target: str, created: bool, persists: bool) -> None:
+def test_advisories_about_parity(target: str, created: bool, persists: bool) -> None:
     found = codes(path("v3.28.1", target), AdvisorySeverity.WARN)
     assert ("parity_created" in found, "parity_persists" in found) == (created, persists)
 
@@ -153,7 +153,7 @@ def test_hooks_that_the_running_release_never_compared(
     assert ("parity_unnoticed" in found) is warned
 
 
-def test_what_is_not_known_is_told_as_a_doubt_and_never_refuses() -> None:
+def test_an_unknown_value_never_refuses() -> None:
     way = path("v3.30.4", "v3.31.2", kernel=None, encapsulation=None, attach_type=None)
     assert refused(way) == set()
     texts = {a.code: a.text for a in select(way)}

@@ -57,7 +57,7 @@ def test_an_image_has_four_parts(
     assert str(found) == text
 
 
-def test_strangers_keep_their_images() -> None:
+def test_other_containers_keep_their_images() -> None:
     assert list(images(PLAIN)) == ["upgrade-ipam", "install-cni", "mount-bpffs", "calico-node"]
     assert at_version(PLAIN, "v3.29.5") == {
         "upgrade-ipam": "calico/cni:v3.29.5",
@@ -125,7 +125,7 @@ def test_a_whole_template_is_replaced() -> None:
         ({"a": "xy"}, {"a": ["x", "y"]}, False),
     ],
 )
-def test_what_the_api_adds_makes_no_difference(present: Any, wanted: Any, expected: bool) -> None:
+def test_values_that_the_api_adds_are_ignored(present: Any, wanted: Any, expected: bool) -> None:
     assert contains(present, wanted) is expected
 
 

@@ -100,7 +100,7 @@ def test_which_releases_churn_with_every_heartbeat() -> None:
     assert not churns(None)
 
 
-def test_known_is_what_was_read() -> None:
+def test_known_releases() -> None:
     assert all(release(tag).known for tag in ("3.24.0", "3.30.7", "3.32.9"))
     assert not any(release(tag).known for tag in ("3.23.5", "3.33.0", "4.0.0", "3.31.0-rc1"))
     assert [knows_tcx(parse(tag)) for tag in ("3.30.7", "3.31.0", "latest")] == [False, True, False]

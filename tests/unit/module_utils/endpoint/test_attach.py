@@ -187,9 +187,9 @@ def test_present_is_idempotent_by_id_for_a_running_one() -> None:
         ((u32(9, 5),), Place(HERE, priority=9), "one kind and protocol only"),
         ((ours(1, protocol=0x0800),), Place(HERE, handle=2), "one kind and protocol only"),
     ],
-    ids=["a stranger's", "at the given handle", "Calico's", "another kind", "another protocol"],
+    ids=["another owner's", "at the given handle", "Calico's", "another kind", "another protocol"],
 )
-def test_present_refuses_what_is_not_the_callers(
+def test_present_refuses_another_owners_place(
     present: Attachments, place: Place, words: str
 ) -> None:
     attacher, socket = tc_attacher(present)
@@ -198,13 +198,13 @@ def test_present_refuses_what_is_not_the_callers(
     assert socket.written == []
 
 
-def test_an_ingress_qdisc_is_not_ours_to_delete() -> None:
+def test_an_ingress_qdisc_is_refused() -> None:
     attacher, _unused = tc_attacher((), Qdisc.INGRESS)
     with pytest.raises(Refusal, match="belongs to another program; nothing was changed"):
         attacher.present(Place(HERE), program())
 
 
-def test_clsact_is_made_first_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_clsact_is_made_first(monkeypatch: pytest.MonkeyPatch) -> None:
     attacher, socket = tc_attacher((), Qdisc.NONE)
     monkeypatch.setattr(clsact, "make", lambda ifindex: socket.written.append(f"clsact {ifindex}"))
     change = attacher.present(Place(HERE), program())
@@ -256,7 +256,7 @@ def test_absent_writes(present: Attachments, place: Place, written: list[str]) -
             "does not belong to Calico",
         ),
     ],
-    ids=["several", "a stranger's", "a stranger's of another name"],
+    ids=["several", "another owner's", "another owner's, of another name"],
 )
 def test_absent_refuses(present: Attachments, place: Place, words: str) -> None:
     attacher, socket = tc_attacher(present)
@@ -360,7 +360,7 @@ def test_tcx_absent(bpf_calls: list[str]) -> None:
     assert bpf_calls == ["link_fd 62", "link_detach 201"]
 
 
-def test_several_tcx_programs_are_told_apart_by_hand() -> None:
+def test_several_matching_tcx_programs_are_refused() -> None:
     attacher = tcx_attacher((tcx(60), tcx(61)))
     with pytest.raises(Refusal, match="several TCX programs match"):
         attacher.absent(Place(HERE, TCX))
@@ -385,7 +385,7 @@ def test_after_change() -> None:
     assert changed(with_tcx, Change(None, ours(2, 11), None)).ingress[0] == tcx(50)
 
 
-def test_after_change_tells_the_qdisc_that_was_made() -> None:
+def test_after_change_has_the_new_qdisc() -> None:
     assert changed((), Change(None, ours(1), None), Qdisc.NONE).qdisc is Qdisc.CLSACT
     assert changed((), Change(None, tcx(1), None), Qdisc.NONE).qdisc is Qdisc.NONE
 

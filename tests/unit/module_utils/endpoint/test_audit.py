@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many endpoints at once: what is drift, what is left alone, and what check mode foretells."""
+"""Audits of many endpoints: drift, unmanaged endpoints, and the prediction of check mode."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_bare_endpoint_among_others_is_drifted(kernel: Kernel) -> None:
 # --- settling -------------------------------------------------------------------------------------
 
 
-def test_what_heals_meanwhile_is_no_drift(kernel: Kernel) -> None:
+def test_drift_that_heals_before_the_second_read_does_not_count(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
     seen = run(kernel, AuditMode.REPAIR, lambda: kernel.put(HEALTHY))
     assert verdicts(seen) == {MISMATCH.interface: Verdict.CONSISTENT}
@@ -120,7 +120,7 @@ def test_what_heals_meanwhile_is_no_drift(kernel: Kernel) -> None:
     assert kernel.writes == 0
 
 
-def test_what_stays_is_drift(kernel: Kernel) -> None:
+def test_drift_that_lasts_counts(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
     assert verdicts(run(kernel)) == {MISMATCH.interface: Verdict.DRIFTED}
 
@@ -131,7 +131,7 @@ def test_without_a_settle_time_one_look_counts(kernel: Kernel) -> None:
     assert verdicts(seen) == {MISMATCH.interface: Verdict.DRIFTED}
 
 
-def test_nobody_waits_where_all_is_well(kernel: Kernel) -> None:
+def test_a_consistent_node_is_read_once(kernel: Kernel) -> None:
     kernel.put(HEALTHY)
     seen = run(kernel, AuditMode.REPAIR, lambda: pytest.fail("it slept"))
     assert verdicts(seen) == {HEALTHY.interface: Verdict.CONSISTENT}
@@ -139,7 +139,7 @@ def test_nobody_waits_where_all_is_well(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("mode", AuditMode)
 @pytest.mark.parametrize("back", [False, True], ids=["gone", "back with another ifindex"])
-def test_what_goes_between_two_looks_has_vanished(
+def test_an_interface_deleted_between_two_reads_has_vanished(
     kernel: Kernel, back: bool, mode: AuditMode
 ) -> None:
     kernel.put(named("cali1", 1, MISMATCH))
@@ -155,7 +155,7 @@ def test_what_goes_between_two_looks_has_vanished(
     assert kernel.writes == 0
 
 
-def test_what_goes_while_it_is_read_has_vanished(kernel: Kernel) -> None:
+def test_an_interface_deleted_during_a_read_has_vanished(kernel: Kernel) -> None:
     """The dump of a gone interface is empty and no error: that is not a bare endpoint."""
     kernel.put(named("cali1", 1, HEALTHY))
     kernel.put(named("cali2", 2, HEALTHY))
@@ -186,7 +186,7 @@ def test_a_second_repair_writes_nothing(kernel: Kernel) -> None:
     assert (written, kernel.writes) == (2, 2)
 
 
-def test_what_breaks_again_after_its_repair_is_not_called_repaired(kernel: Kernel) -> None:
+def test_an_endpoint_that_drifts_after_its_repair_is_not_repaired(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
 
     def felix_comes_late() -> None:
@@ -198,8 +198,8 @@ def test_what_breaks_again_after_its_repair_is_not_called_repaired(kernel: Kerne
     assert seen.outcomes[0].notes
 
 
-def test_a_refusal_stops_and_tells_what_was_done_until_then(kernel: Kernel) -> None:
-    """What was written at the refused endpoint itself is told as well."""
+def test_a_refusal_stops_and_reports_the_steps_done(kernel: Kernel) -> None:
+    """The result includes the steps done at the refused endpoint."""
     needs_four = endpoint(at(1), (ours(1, 20, protocol=0x0800),))
     kernel.put(named("cali1", 1, needs_four))
     kernel.refuse = {3: errno.EPERM}
@@ -240,7 +240,7 @@ def test_check_mode_predicts(state: Endpoint) -> None:
 
 
 def _undisturbed(state: Endpoint, mode: AuditMode) -> tuple[tuple[Plan, object], int]:
-    """What was done, and all else that is told of it; and the writes that it took."""
+    """The steps done, the rest of the result, and the number of writes."""
     kernel = Kernel()
     kernel.put(state)
     with pytest.MonkeyPatch.context() as patch:
@@ -252,7 +252,7 @@ def _undisturbed(state: Endpoint, mode: AuditMode) -> tuple[tuple[Plan, object],
     return (o.done, (o.verdict, o.found, o.left.findings, o.notes, end)), kernel.writes
 
 
-def test_no_clsact_is_told_as_such(kernel: Kernel) -> None:
+def test_a_missing_clsact_is_a_finding(kernel: Kernel) -> None:
     kernel.put(endpoint((), (), Qdisc.NONE))
     outcome = run(kernel, managed=True).outcomes[0]
     assert [f.code.value for f in outcome.found.findings] == ["missing_clsact"]
@@ -261,7 +261,7 @@ def test_no_clsact_is_told_as_such(kernel: Kernel) -> None:
 # --- what must not get lost -----------------------------------------------------------------------
 
 
-def test_what_was_repaired_is_told_where_the_last_look_fails(
+def test_repairs_are_reported_if_the_last_read_fails(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.put(MISMATCH)
@@ -278,7 +278,7 @@ def test_what_was_repaired_is_told_where_the_last_look_fails(
     assert len(seen.outcomes[0].done) == 2
 
 
-def test_what_was_done_is_told_where_an_endpoint_cannot_be_read_again(
+def test_steps_are_reported_if_an_endpoint_cannot_be_read_again(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A contended repair whose next reading fails; the endpoints after it are reported too."""
@@ -314,7 +314,7 @@ def test_a_repair_waits_until_the_endpoint_holds_still(kernel: Kernel) -> None:
     assert seen.outcomes[0].before == endpoint(at(1), at(3))
 
 
-def test_what_never_holds_still_is_not_written_to(kernel: Kernel) -> None:
+def test_an_endpoint_that_keeps_changing_is_not_written(kernel: Kernel) -> None:
     kernel.put(MISMATCH)
     handles = iter(range(3, 99))
 

@@ -145,7 +145,7 @@ def test_drift_that_remains_fails_only_if_asked_to(kernel: Kernel) -> None:
     assert repaired.failure is None
 
 
-def test_many_drifted_endpoints_are_told_in_short(kernel: Kernel) -> None:
+def test_many_drifted_endpoints_are_abbreviated(kernel: Kernel) -> None:
     for n in range(7):
         kernel.put(replace(MISMATCH, interface=f"calib{n}", ifindex=20 + n))
     params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True}
@@ -163,7 +163,7 @@ def test_a_refusal_by_the_kernel_fails_with_what_was_done(kernel: Kernel) -> Non
     assert answer.values["changed"], "the kernel was written to"
 
 
-def test_what_could_not_be_read_is_warned_of() -> None:
+def test_unread_objects_are_a_warning() -> None:
     warnings = commands._warnings({"tcx": "query TCX: EPERM (Operation not permitted)"})
     assert "could not read tcx (query TCX: EPERM" in warnings[0]
     assert "root" in warnings[0]
@@ -215,7 +215,7 @@ def test_absent_takes_all_of_calicos_and_nothing_else(kernel: Kernel, check_mode
         assert kernel.writes == 3
 
 
-def test_a_refusal_on_the_way_tells_what_was_changed_before(kernel: Kernel) -> None:
+def test_a_refusal_reports_the_changes_before_it(kernel: Kernel) -> None:
     kernel.put(endpoint(at(1), at(1, program=20)))
     kernel.refuse = {2: errno.EPERM}
     with pytest.raises(DataplaneError) as failed:

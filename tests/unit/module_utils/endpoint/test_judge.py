@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each finding: when it is made, how grave it is, whether it can be mended, and by which plan."""
+"""Each finding: its condition, its severity, whether it is repairable, and the plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import survivor
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Attachments,
@@ -29,10 +28,10 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     at,
     endpoint,
     foreign,
+    in_words,
     listed,
     ours,
     tcx,
-    told,
     u32,
 )
 
@@ -62,7 +61,7 @@ def around_a_stranger(before: int, behind: int) -> Attachments:
 
 @dataclass(frozen=True)
 class Case:
-    """``findings``: code and hook; * marks what the plan mends, ? a notice."""
+    """``findings``: code and hook; * marks repairable findings, ? notices."""
 
     name: str
     state: Endpoint
@@ -191,7 +190,7 @@ CASES = (
         ("priority_mismatch?",),
     ),
     Case(
-        "a stranger at 49152: the other hook comes down",
+        "a foreign filter at 49152: the other hook comes down",
         endpoint(listed(foreign(49152), ours(1, 10, 49151)), EGRESS_1),
         B,
         "stuck",
@@ -199,7 +198,7 @@ CASES = (
         ("add egress 49151/1 id 20", "delete egress 49152/1 id 20"),
     ),
     Case(
-        "a stranger at our priority: both make way",
+        "a foreign filter at our priority: both make way",
         endpoint(listed(foreign(49152, 2), ours(1, 10)), EGRESS_1),
         B,
         "alternates",
@@ -220,7 +219,7 @@ CASES = (
         ("add egress 49151/2 id 20", "delete egress 49152/1 id 20"),
     ),
     Case(
-        "strangers at both and in parity",
+        "foreign filters at both and in parity",
         endpoint(
             listed(foreign(49152), ours(1, 10, 49151)), listed(foreign(49152), ours(1, 20, 49151))
         ),
@@ -420,28 +419,28 @@ CASES = (
         ),
     ),
     Case(
-        "a stranger first",
+        "a foreign filter first",
         endpoint(listed(foreign(1), *at(1)), EGRESS_1),
         B,
         "ok",
         ("foreign_filter_first ingress?",),
     ),
     Case(
-        "a stranger's TCX first",
+        "a foreign TCX program first",
         endpoint((tcx(60, "cil_from_netdev"), *at(1)), EGRESS_1),
         B,
         "ok",
         ("foreign_filter_first ingress?",),
     ),
     Case(
-        "a stranger behind",
+        "a foreign filter behind",
         endpoint(listed(foreign(50000), *at(1)), EGRESS_1),
         B,
         "ok",
         (),
     ),
     Case(
-        "strangers whose order a move would change",
+        "foreign filters whose order a move would change",
         endpoint(listed(foreign(50), ours(1, 10, 10)), listed(foreign(50), *EGRESS_1)),
         B,
         "stuck",
@@ -473,7 +472,7 @@ def short(f: Finding) -> str:
 def test_judge(case: Case) -> None:
     judged = judge(case.state, case.policy)
     assert sorted(map(short, judged.findings)) == sorted(case.findings)
-    assert tuple(told(judged.plan)) == case.plan
+    assert tuple(in_words(judged.plan)) == case.plan
     assert judged.outlook.value == case.outlook
     assert (judged.felix_message is not None) is (case.outlook in ("alternates", "stuck"))
 
@@ -483,48 +482,9 @@ def test_the_table_knows_every_code() -> None:
     assert named == {code.value for code in Code}
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        endpoint((), EGRESS_1),
-        endpoint((), ()),
-        endpoint((), (), Qdisc.NONE),
-        endpoint((tcx(50),), (), Qdisc.NONE),
-    ],
-)
-def test_a_hook_without_a_program_is_said_in_capitals(state: Endpoint) -> None:
-    missing = (Code.MISSING_PROGRAM, Code.MISSING_CLSACT)
-    told_so = [f.message for f in judge(state, B).findings if f.code in missing]
-    assert told_so
-    assert all("NO POLICY IS ENFORCED" in message for message in told_so)
-
-
-def test_a_hook_that_another_attach_type_holds_is_not_called_bare() -> None:
-    findings = judge(endpoint((tcx(50),), EGRESS_1), B).findings
-    missing = next(f for f in findings if f.code is Code.MISSING_PROGRAM)
-    assert "NO POLICY" not in missing.message
-    assert "another attach type enforces" in missing.message
-
-
 def test_why_nothing_is_repaired_that_no_kill_would_leave_repairable() -> None:
     state = endpoint(around_a_stranger(11, 10), around_a_stranger(21, 20))
     for finding in judge(state, B).findings:
         assert "NOT REPAIRED: after an interrupted repair, Felix could leave" in finding.message
         assert "(cil_from_contai:[90] id 90 at pref 49151 handle 1" in finding.message
         assert finding.message.endswith("then repair again")
-
-
-def test_an_unknown_era_is_asked_for_where_it_matters() -> None:
-    assert "calico_version" in judge(endpoint((), EGRESS_1), AUTO).findings[0].message
-    assert "calico_version" not in judge(endpoint((), EGRESS_1), B).findings[0].message
-
-
-def test_which_of_several_stays() -> None:
-    newest = ours(1, 20, loaded_at=9)
-    older = ours(2, 21, loaded_at=3)
-    assert survivor((older, newest)) == newest
-    assert survivor((ours(2, 21), ours(1, 20))).program_id == 21  # load times unknown
-    assert survivor((ours(2, 20), ours(1, 20))).handle == 2  # the first, which packets meet
-    as_felix_does_not = ours(3, 22, loaded_at=99, direct_action=False)
-    assert survivor((as_felix_does_not, newest)) == newest
-    assert survivor((newest._replace(name=LEGACY), older)) == older

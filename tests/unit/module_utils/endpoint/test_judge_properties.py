@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -84,19 +85,20 @@ def states_after_each_step(state: Endpoint, steps: Plan) -> Iterator[Endpoint]:
         yield state
 
 
-def strangers(attachments: Attachments) -> Attachments:
+def foreign_filters(attachments: Attachments) -> Attachments:
     return tuple(a for a in attachments if not a.calico)
 
 
 def before_our_program(attachments: Attachments) -> Attachments | None:
-    """The strangers whom packets meet before Felix's program; None where it meets no packet."""
+    """The foreign filters before Felix's program; None if packets do not reach that."""
     running = [a for a in attachments if a.calico and a.runs and a.attach_type is AttachType.TC]
     if not running:
         return None
     stays = survivor(tuple(running))
-    return strangers(attachments[: attachments.index(stays)])
+    return foreign_filters(attachments[: attachments.index(stays)])
 
 
+@pytest.mark.timeout(600)  # thousands of states, on a machine that may be busy
 @every_state
 @given(endpoints(), policies)
 @example(BY_HAND, Policy(Behaviour.REPLACE))
@@ -115,7 +117,7 @@ def test_every_judgement(state: Endpoint, policy: Policy) -> None:
     for end in states_after_each_step(state, judged.plan):
         for hook in Hook:
             _no_gap(state.at(hook), end.at(hook))
-            _strangers_untouched(state.at(hook), end.at(hook))
+            _foreign_filters_unchanged(state.at(hook), end.at(hook))
     _only_programs_that_ran_there(state, end)
     _mends_what_it_says(judged, end, policy)
     _helps_felix(judged, state, end, policy)
@@ -193,8 +195,8 @@ def _no_gap(before: Attachments, now: Attachments) -> None:
     )
 
 
-def _strangers_untouched(before: Attachments, now: Attachments) -> None:
-    assert strangers(now) == strangers(before)
+def _foreign_filters_unchanged(before: Attachments, now: Attachments) -> None:
+    assert foreign_filters(now) == foreign_filters(before)
     if before_our_program(before) is not None:
         assert before_our_program(now) == before_our_program(before)
 

@@ -27,7 +27,7 @@ def test_the_lowest_free_handle_is_given(taken: tuple[int, ...], free: int) -> N
     assert kernel_rules.free_handle(at(*taken), 49152) == free
 
 
-def test_a_strangers_handle_is_taken_too_but_not_another_priority_s_or_chain_s() -> None:
+def test_only_handles_of_the_same_priority_and_chain_are_taken() -> None:
     assert kernel_rules.free_handle((foreign(49152, 1),), 49152) == 2
     assert kernel_rules.free_handle((ours(1, priority=49151),), 49152) == 1
     assert kernel_rules.free_handle((ours(1, chain=5),), 49152) == 1
@@ -74,7 +74,7 @@ def test_chain_0_stays_together() -> None:
         (ours(2, protocol=0x0800), errno.EINVAL),
         (u32(49152), errno.EINVAL),
     ],
-    ids=["taken", "taken by a stranger", "another protocol", "another kind"],
+    ids=["taken", "taken by a foreign filter", "another protocol", "another kind"],
 )
 def test_what_the_kernel_refuses(present: Attachment, number: int) -> None:
     with pytest.raises(kernel_rules.Refused) as refused:
@@ -82,7 +82,7 @@ def test_what_the_kernel_refuses(present: Attachment, number: int) -> None:
     assert refused.value.errno == number
 
 
-def test_what_is_in_another_chain_is_in_nobodys_way() -> None:
+def test_filters_of_another_chain_do_not_conflict() -> None:
     aside = ours(1, chain=5, protocol=0x0800)
     assert kernel_rules.add((aside,), ours(1)) == (aside, ours(1))
 

@@ -143,20 +143,26 @@ ATTACH_FAILED = f'{FAILED}error attaching tc program invalid argument name="cali
         pytest.param(endpoint(at(1), (ours(1, priority=49151),)), "SSO", id="priorities differ"),
         pytest.param(endpoint(at(1), (ours(1, priority=10),)), "SSO", id="a low priority"),
         pytest.param(
-            endpoint(listed(foreign(1), foreign(100), *at(1)), at(1)), "OOO", id="strangers below"
+            endpoint(listed(foreign(1), foreign(100), *at(1)), at(1)),
+            "OOO",
+            id="foreign filters below",
         ),
         pytest.param(
             endpoint(listed(foreign(49152), ours(1, priority=49151)), at(1)),
             "SSO",
-            id="a stranger at 49152",
+            id="a foreign filter at 49152",
         ),
         pytest.param(
-            endpoint(listed(foreign(49152), ours(2)), at(2)), "AOO", id="a stranger at handle 1"
+            endpoint(listed(foreign(49152), ours(2)), at(2)),
+            "AOO",
+            id="a foreign filter at handle 1",
         ),
         pytest.param(
-            endpoint(listed(foreign(49152, 2), ours(1)), at(1)), "AOO", id="a stranger at handle 2"
+            endpoint(listed(foreign(49152, 2), ours(1)), at(1)),
+            "AOO",
+            id="a foreign filter at handle 2",
         ),
-        pytest.param(endpoint((foreign(49152),), ()), "SSO", id="a stranger first"),
+        pytest.param(endpoint((foreign(49152),), ()), "SSO", id="a foreign filter first"),
         pytest.param(endpoint((foreign(32768),), ()), "SSS", id="no auto priority left"),
         pytest.param(endpoint(at(1), (ours(1, protocol=0x0800),)), "SSS", id="wrong protocol"),
         pytest.param(endpoint(at(1), (ours(1, direct_action=False),)), "OOO", id="no verdict"),
@@ -181,7 +187,7 @@ def test_states(state: Endpoint, expected: str) -> None:
     assert "".join(s[0].name[0] for s in seen) == expected
 
 
-def test_what_felix_says_where_it_cannot_attach() -> None:
+def test_felix_message_if_it_cannot_attach() -> None:
     wrong = endpoint(at(1), (ours(1, protocol=0x0800),))
     assert predict(wrong, Behaviour.ADD_THEN_DELETE) == (STUCK, ATTACH_FAILED)
     taken = endpoint(at(1), (), Qdisc.INGRESS)

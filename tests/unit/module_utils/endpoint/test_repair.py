@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Repairs while others write, while the kernel refuses, and while we are killed.
 
-Whatever happens, and at whichever point: no hook is ever without an enforcing program that had one,
-strangers stay, and Felix's newest program is there at the end or the outcome says that it is not.
+At any event and at any point: a hook that had an enforcing program has one, foreign filters stay,
+and Felix's newest program is attached at the end or the outcome says that it is not.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def no_times(attachments: Attachments) -> Attachments:
     return tuple(a._replace(loaded_at=0) for a in attachments)
 
 
-def strangers(e: Endpoint) -> list[Attachments]:
+def foreign_filters(e: Endpoint) -> list[Attachments]:
     return [tuple(a for a in e.at(hook) if not a.calico) for hook in Hook]
 
 
@@ -92,7 +92,7 @@ def assert_unharmed(kernel: Kernel, broken: Endpoint) -> None:
     """I1 and I3, at every moment so far. With add_then_delete Felix trips over another chain."""
     felix_trips = broken is BROKEN["wrong chain"]
     assert [gap for gap in kernel.gaps if not (felix_trips and gap.startswith("Felix"))] == []
-    assert strangers(kernel.endpoints[INTERFACE]) == strangers(broken)
+    assert foreign_filters(kernel.endpoints[INTERFACE]) == foreign_filters(broken)
 
 
 def assert_felix_won_or_it_is_said(kernel: Kernel, felix: Felix, outcome: Outcome) -> None:
@@ -104,7 +104,7 @@ def assert_felix_won_or_it_is_said(kernel: Kernel, felix: Felix, outcome: Outcom
             assert any(hook.value in note for note in outcome.notes)
 
 
-# --- nobody disturbs ------------------------------------------------------------------------------
+# --- undisturbed ----------------------------------------------------------------------------------
 
 
 @every_broken
@@ -133,7 +133,7 @@ def test_a_second_repair_writes_nothing(broken: Endpoint) -> None:
     assert (outcome.done, kernel.writes) == ((), written)
 
 
-# --- Felix writes meanwhile -----------------------------------------------------------------------
+# --- Felix writes during the repair ---------------------------------------------------------------
 
 
 @every_felix
@@ -169,12 +169,12 @@ def finish(steps: Iterator[object]) -> None:
 
 
 @every_felix
-def test_repaired_is_said_only_of_what_stays_so(behaviour: Behaviour) -> None:
-    """One pass of Felix's, each of its steps at any point of the audit or after it.
+def test_repaired_needs_a_consistent_end(behaviour: Behaviour) -> None:
+    """One pass of Felix, each of its steps at any point of the audit or after it.
 
     Felix deletes by priority and handle what it listed before. If the repair frees a handle in
-    between, the kernel gives it to Felix's new filter, which Felix then deletes itself. Nobody can
-    prevent that; but it is over within the settle time, and a last look after that must see it.
+    between, the kernel gives it to Felix's new filter, which Felix then deletes itself. That
+    cannot be prevented; but it is over within the settle time, and the last read must detect it.
     """
     broken = BROKEN["handle mismatch"]
     wrong = []
@@ -223,7 +223,7 @@ def test_a_program_that_a_delete_hit_by_chance_is_put_back() -> None:
     assert any("put back" in note for note in outcome.notes)
 
 
-def test_a_program_that_cannot_be_put_back_is_told() -> None:
+def test_a_program_that_cannot_be_put_back_is_reported() -> None:
     kernel = kernel_with(BROKEN["handle mismatch"])
     kernel.forgets = True
     newer: list[int] = []
@@ -329,7 +329,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("broken", "write"), WRITES)
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EAGAIN])
-def test_a_passing_refusal_is_planned_anew(broken: Endpoint, write: int, number: int) -> None:
+def test_a_temporary_refusal_is_planned_again(broken: Endpoint, write: int, number: int) -> None:
     kernel = kernel_with(broken)
     kernel.refuse = {write: number}
     outcome = repair(kernel, broken)
@@ -342,7 +342,7 @@ def test_a_passing_refusal_is_planned_anew(broken: Endpoint, write: int, number:
 @pytest.mark.parametrize(("broken", "write"), WRITES)
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.ENOMEM])
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
-def test_a_lasting_refusal_tells_what_was_done_and_is_taken_up_again(
+def test_a_permanent_refusal_reports_the_steps_done_and_a_rerun_completes(
     broken: Endpoint, write: int, number: int, for_good: bool
 ) -> None:
     kernel = kernel_with(broken)
@@ -370,7 +370,7 @@ def assert_a_second_run_finishes(kernel: Kernel, broken: Endpoint) -> None:
         assert [a.program_id for a in now.at(hook)] == [a.program_id for a in ideal.at(hook)]
 
 
-def test_a_program_that_is_gone_is_planned_anew() -> None:
+def test_a_missing_program_is_planned_again() -> None:
     """Felix replaced it between the snapshot and the repair."""
     broken = BROKEN["handle mismatch"]
     kernel = kernel_with(broken)
@@ -392,7 +392,7 @@ def test_a_program_that_is_gone_is_planned_anew() -> None:
 
 
 @pytest.mark.parametrize(("broken", "write"), WRITES)
-def test_a_second_run_finishes_what_a_killed_one_began(broken: Endpoint, write: int) -> None:
+def test_a_second_run_completes_a_killed_one(broken: Endpoint, write: int) -> None:
     kernel = kernel_with(broken)
     kernel.kill_after = write
     with pytest.raises(Killed):

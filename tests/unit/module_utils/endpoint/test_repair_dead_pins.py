@@ -23,7 +23,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     INTERFACE,
     at,
     endpoint,
-    told,
+    in_words,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.repairs import (
     POLICY,
@@ -44,7 +44,7 @@ def _no_real_bpf(monkeypatch: pytest.MonkeyPatch) -> None:
 class Pins:
     """A folder of pins, each of a link that is dead unless ``alive``.
 
-    ``vanishing``: someone else removes a pin right after it was looked at.
+    ``vanishing``: another process removes a pin right after it was read.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ def test_a_dead_pin_is_removed(pins: Pins) -> None:
     kernel = kernel_with(broken)
     outcome = repair(kernel, broken)
     assert outcome.verdict is Verdict.REPAIRED
-    assert told(outcome.done) == [f"unpin egress {pins.folder}/{INTERFACE}_egress"]
+    assert in_words(outcome.done) == [f"unpin egress {pins.folder}/{INTERFACE}_egress"]
     assert list(pins.folder.iterdir()) == []
     assert kernel.writes == 0
 
@@ -88,7 +88,7 @@ def test_a_pin_that_came_to_life_is_left_alone(pins: Pins) -> None:
 
 
 @pytest.mark.parametrize("vanishing", [False, True])
-def test_a_pin_that_someone_else_removed_is_no_error(pins: Pins, vanishing: bool) -> None:
+def test_a_pin_removed_by_another_process_is_not_an_error(pins: Pins, vanishing: bool) -> None:
     pins.vanishing = vanishing
     broken = endpoint(at(1), at(1, program=20), dead_pins=(pins.dead(Hook.EGRESS),))
     (pins.folder / f"{INTERFACE}_egress").unlink()

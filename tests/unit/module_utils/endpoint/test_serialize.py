@@ -119,8 +119,8 @@ def test_felix_message_is_there_exactly_where_stuck() -> None:
     assert "felix_message" not in serialize.outcome(seen(HEALTHY, Verdict.CONSISTENT))
 
 
-def test_a_program_that_went_missing_on_the_way_is_told() -> None:
-    """``findings`` tells what was found before; that a hook is bare since then must be told too."""
+def test_a_program_that_disappeared_is_reported() -> None:
+    """``findings`` are from before; the result must also show that a hook is bare since."""
     left = endpoint(at(1), ())
     judged = judge(left, POLICY)
     assert Code.MISSING_PROGRAM in [f.code for f in judged.findings]
@@ -130,7 +130,7 @@ def test_a_program_that_went_missing_on_the_way_is_told() -> None:
     assert "NO POLICY IS ENFORCED" in json.dumps(serialize.outcome(outcome))
 
 
-def test_only_what_drifted_or_changed_is_listed() -> None:
+def test_only_drifted_or_changed_endpoints_are_listed() -> None:
     outcomes = (
         seen(HEALTHY, Verdict.CONSISTENT),
         seen(replace(MISMATCH, interface="calib"), Verdict.DRIFTED),
@@ -162,24 +162,24 @@ def test_the_summary_counts_every_endpoint_and_finding() -> None:
 
 
 def test_changed_says_whether_steps_were_done() -> None:
-    drifted, mended = seen(MISMATCH, Verdict.DRIFTED), repaired(MISMATCH)
+    drifted, fixed = seen(MISMATCH, Verdict.DRIFTED), repaired(MISMATCH)
     audit = serialize.audit_to_dict(Audit((drifted,)), verbose=False, with_diff=True)
     assert not audit["changed"]
     assert "diff" not in audit
     run = serialize.audit_to_dict(
-        Audit((drifted, mended), {"tcx": "why"}), verbose=False, with_diff=True
+        Audit((drifted, fixed), {"tcx": "why"}), verbose=False, with_diff=True
     )
     assert run["changed"]
     assert run["unread"] == {"tcx": "why"}
-    quiet = serialize.audit_to_dict(Audit((mended,)), verbose=False, with_diff=False)
+    quiet = serialize.audit_to_dict(Audit((fixed,)), verbose=False, with_diff=False)
     assert "diff" not in quiet
 
 
 def test_a_diff_shows_one_line_for_each_attachment_and_pin() -> None:
-    mended = repaired(MISMATCH)
+    fixed = repaired(MISMATCH)
     ingress = f"{INTERFACE} ingress: cali_tc_preambl:[10] id 10 at pref 49152 handle 1"
     egress = f"{INTERFACE} egress: cali_tc_preambl:[20] id 20 at pref 49152 handle"
-    assert serialize.diff([(mended.before, mended.after)]) == {
+    assert serialize.diff([(fixed.before, fixed.after)]) == {
         "before": f"{ingress} direct-action\n{egress} 2 direct-action\n"
         f"{INTERFACE} egress: dead pin /pins/e\n",
         "after": f"{ingress} direct-action\n{egress} 1 direct-action\n",

@@ -12,7 +12,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.churn i
 )
 
 
-def test_changes_are_counted_by_interface_with_those_who_made_them() -> None:
+def test_changes_are_counted_by_interface_and_process() -> None:
     count = Count()
     for interface, attached, by in [
         ("cali2", True, "unknown"), ("cali2", False, "tc"), ("cali2", True, "unknown"),

@@ -45,7 +45,7 @@ def test_a_felix_without_reporters_has_none() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "404 page not found\n", "| a | b |\n| 1 | 2 |"])
-def test_what_is_no_such_table(text: str) -> None:
+def test_other_text_is_not_a_health_table(text: str) -> None:
     assert reporters(text) is None
 
 

@@ -52,7 +52,7 @@ def at(second: int) -> str:
 
 @pytest.mark.parametrize("wrap", [cri, docker, "{}\n".format], ids=["cri", "docker", "plain"])
 @pytest.mark.parametrize("release", IDS)
-def test_what_a_felix_said(wrap: object, release: str) -> None:
+def test_a_log_of_felix(wrap: object, release: str) -> None:
     assert callable(wrap)
     lines = [starts(1), dirty(5, wep=IDS[release]), felix(6, "Host IP changed"),
              dirty(15, wep=IDS[release])]  # fmt: skip
@@ -119,7 +119,7 @@ def test_an_interface_of_the_host_and_an_endpoint_without_workload() -> None:
     assert found[1].message == "Failed to apply policy to interface, will retry error=oops"
 
 
-def test_a_line_without_its_end_is_not_lost() -> None:
+def test_an_incomplete_line_is_not_lost() -> None:
     (found,) = read(cri(felix(5, MISMATCH))).dirty
     assert (found.interface, found.message) == ("?", MISMATCH)
 

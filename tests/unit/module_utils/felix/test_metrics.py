@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three gauges of several hundred, as promhttp tells them."""
+"""Three gauges of several hundred, in the format of promhttp."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_the_three_are_read() -> None:
     assert read(TEXT) == Metrics(endpoints=12, dirty=1, happy=10)
 
 
-def test_another_process_s_metrics_are_said_to_be_that() -> None:
+def test_metrics_of_another_process_are_an_error() -> None:
     with pytest.raises(
         DataplaneError, match="the metrics have no felix_bpf_dirty_dataplane_endpoints"
     ):
         read(TEXT.replace("felix_bpf_dirty", "other_bpf_dirty"))
 
 
-def test_what_can_not_be_parsed() -> None:
+def test_metrics_that_cannot_be_parsed() -> None:
     with pytest.raises(DataplaneError, match="not in the Prometheus text format"):
         read(TEXT + "felix_bpf_happy_dataplane_endpoints many\n")
 

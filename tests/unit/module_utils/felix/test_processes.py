@@ -39,7 +39,7 @@ def test_felix(line: str) -> None:
         "",
     ],
 )
-def test_what_is_none(line: str) -> None:
+def test_other_processes_are_not_felix(line: str) -> None:
     assert not is_felix(line.split(" "))
 
 

@@ -28,7 +28,7 @@ def status_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         (~(NET_ADMIN | SYS_ADMIN) & 0x1FFFFFFFFFF, "CAP_NET_ADMIN and CAP_SYS_ADMIN"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_missing_capabilities_are_named(
     monkeypatch: pytest.MonkeyPatch, capabilities: int, missing: str
 ) -> None:
     status_says(monkeypatch, f"Name:\tpython3\nCapPrm:\t{0:016x}\nCapEff:\t{capabilities:016x}\n")
@@ -41,7 +41,7 @@ def test_both_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     privilege.require_for_writing("anything")
 
 
-def test_a_kernel_that_tells_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_without_capabilities_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     status_says(monkeypatch, "Name:\tpython3\n")
     with pytest.raises(Refusal, match="shows no CapEff"):
         privilege.require_for_writing("anything")

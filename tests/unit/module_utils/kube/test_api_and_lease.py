@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How patient the API is asked, and how the Lease stands, by clocks of the test's own."""
+"""How patient the API is asked, by a clock of the test's own, and what a Lease object says."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api impo
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.clock import Clock
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Record,
-    Standing,
     read_record,
-    standing,
 )
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -102,22 +100,6 @@ def test_find_is_none_only_where_there_is_nothing() -> None:
     assert Server(refusal(404)).kube().find("/x") is None
     with pytest.raises(ApiError, match="403"):
         Server(refusal(403)).kube().find("/x")
-
-
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (Record(), Standing.FREE),
-        (Record("me", NOON, NOON - timedelta(hours=1), 60), Standing.OURS),
-        (Record("you", NOON, NOON - timedelta(seconds=61), 60), Standing.TAKEN),
-        (Record("you", NOON, NOON - timedelta(seconds=119), 60), Standing.TAKEN),
-        (Record("you", NOON, NOON - timedelta(seconds=121), 60), Standing.EXPIRED),
-        (Record("you", NOON, NOON + timedelta(hours=1), 60), Standing.TAKEN),
-        (Record("you"), Standing.TAKEN),
-    ],
-)
-def test_standing(record: Record, expected: Standing) -> None:
-    assert standing(record, "me", NOON) is expected
 
 
 def test_a_lease_is_read() -> None:

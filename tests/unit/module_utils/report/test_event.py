@@ -45,7 +45,7 @@ def test_an_event_comes_back_from_its_line() -> None:
     assert "\n" not in line_of(FULL)
 
 
-def test_what_is_empty_is_not_written() -> None:
+def test_empty_values_are_not_written() -> None:
     line = line_of(Event("r", Status.FINISHED, at=AT))
     assert json.loads(line) == {"at": AT, "run": "r", "status": "finished"}
 
@@ -69,7 +69,7 @@ def test_odd_text_survives() -> None:
         '{"run": "r", "status": "done", "result": 1, "at": "2026-11-23T22:00:00.123Z"}',
     ],
 )
-def test_a_line_that_is_no_event_is_refused(line: str) -> None:
+def test_a_line_that_is_not_an_event_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         event_of(line)
 
@@ -80,7 +80,7 @@ def test_a_line_that_is_no_event_is_refused(line: str) -> None:
         (Event(" ", Status.BEGUN), "run is empty"),
         (Event("r", Status.DONE), "a node or a phase"),
         (Event("r", Status.FAILED), "a node or a phase"),
-        (Event("r", Status.UNREACHABLE, phase="drain"), "wants the node"),
+        (Event("r", Status.UNREACHABLE, phase="drain"), "needs the node"),
         (Event("r", Status.NOTE, "worker-1"), "a message or a result"),
     ],
 )
@@ -99,7 +99,7 @@ def test_nonsense_is_refused(event: Event, why: str) -> None:
         Event(run="r", status=Status.STOPPED, node="worker-1", phase="drain"),
     ],
 )
-def test_sense_is_not(event: Event) -> None:
+def test_a_valid_event_is_accepted(event: Event) -> None:
     event.refuse_nonsense()
 
 
@@ -141,7 +141,7 @@ def test_progress(event: dict[str, Any], seconds: float | None, line: str) -> No
     assert progress(Event("r", **event), seconds) == line
 
 
-def test_what_cannot_be_seen_is_shown() -> None:
+def test_invisible_characters_are_escaped() -> None:
     assert visible("a\tb\nü") == "a\tb\nü"
     assert (
         visible("\x00\x1b\x7f\x9b\u202e\u2066\udc80") == "\\x00\\x1b\\x7f\\x9b\\x202e\\x2066\\udc80"

@@ -37,7 +37,7 @@ def contents(path: Path) -> Contents:
         return journal.read()
 
 
-def test_what_is_appended_is_read_in_order_with_its_time(tmp_path: Path) -> None:
+def test_appended_events_are_read_in_order_with_their_times(tmp_path: Path) -> None:
     path = tmp_path / "made" / "too" / "journal.jsonl"
     before = now()
     with locked(path) as journal:
@@ -68,7 +68,7 @@ def test_a_last_line_without_its_end_is_an_event_all_the_same(tmp_path: Path) ->
     assert (len(read.events), read.unreadable) == (2, ())
 
 
-def test_zeros_and_bytes_of_a_crashed_disk_are_told(tmp_path: Path) -> None:
+def test_zeros_and_bytes_of_a_crashed_disk_are_unreadable_lines(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(
         b"\x00\x00\x00\n\xff\xfe\n" + line_of(replace(NOTE, at=now())).encode() + b"\n"
@@ -95,10 +95,12 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(DataplaneError, match=r"file/journal\.jsonl is not written: .+file"),
+        pytest.raises(
+            DataplaneError, match=r"file/journal\.jsonl of the rollout cannot be written: .+file"
+        ),
         locked(tmp_path / "file" / "journal.jsonl"),
     ):
         pytest.fail("it was opened")

@@ -13,9 +13,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phase_
     CheckRecord,
     DrainRecord,
     PhaseResult,
+    one_line,
     outline,
     phase_result,
-    told,
     version_of,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import (
@@ -31,15 +31,15 @@ def test_endpoints() -> None:
     found = phase_result(parity(endpoint("cali1", "repaired"), endpoint("cali2"))).parity
     assert found
     assert (found.looked_at, found.found, found.repaired, found.left) == (20, 2, 1, 1)
-    mended, left = found.endpoints
-    assert (mended.interface, mended.verdict, mended.outlook) == ("cali1", "repaired", "ok")
-    assert mended.plan == (
+    fixed, left = found.endpoints
+    assert (fixed.interface, fixed.verdict, fixed.outlook) == ("cali1", "repaired", "ok")
+    assert fixed.plan == (
         "add egress cali_tc_preambl:[4180] id 4180 pref 49152 handle 1",
         "delete egress cali_tc_preambl:[4180] id 4180 pref 49152 handle 2",
     )
-    assert [(f.code, f.hook) for f in mended.findings] == [("handle_mismatch", "")]
-    assert (mended.remaining, left.remaining) == ((), left.findings)
-    assert mended.other == {}
+    assert [(f.code, f.hook) for f in fixed.findings] == [("handle_mismatch", "")]
+    assert (fixed.remaining, left.remaining) == ((), left.findings)
+    assert fixed.other == {}
 
 
 def test_counts_that_a_template_made_text_of() -> None:
@@ -116,7 +116,7 @@ def test_versions(pod: Any, version: str) -> None:
         {"anything": {"at": ["all", {"deep": 0}]}},
     ],
 )
-def test_what_is_not_understood_is_kept_as_it_came(result: dict[str, Any]) -> None:
+def test_unknown_values_are_kept(result: dict[str, Any]) -> None:
     assert phase_result(result) == PhaseResult(other=result)
 
 
@@ -136,9 +136,9 @@ def test_nothing_given_is_changed() -> None:
     assert given == result_of("drain")
 
 
-def test_a_step_tells_what_the_report_does_not_know() -> None:
+def test_a_step_shows_unknown_values() -> None:
     step = {"action": "unpin", "hook": "egress", "path": "/pin", "new": [1]}
-    assert told(step) == "unpin egress /pin new [1]"
+    assert one_line(step) == "unpin egress /pin new [1]"
 
 
 def test_an_outline_reads_well() -> None:

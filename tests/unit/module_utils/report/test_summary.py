@@ -77,7 +77,7 @@ def test_a_run_that_went_well(rollout: Rollout) -> None:
     assert next_steps(made) == ("Nothing is left to do.",)
 
 
-def test_every_cut_of_a_journal_is_told_as_not_ended(rollout: Rollout) -> None:
+def test_every_truncated_journal_has_no_end(rollout: Rollout) -> None:
     """Killed after any event: never completed, and the phase that was on is named."""
     for node in ("w1", "w2", "w3"):
         rollout.node(node)
@@ -90,7 +90,7 @@ def test_every_cut_of_a_journal_is_told_as_not_ended(rollout: Rollout) -> None:
         begun = last.status.value == "begun" and last.node
         assert on == ([(last.node, last.phase)] if begun else [])
         step = next_steps(made)[0]
-        assert "cut off after its last event" in step
+        assert "the run was killed after its last event" in step
         if begun:
             assert f"({last.node}, {last.phase})" in step
 
@@ -112,7 +112,7 @@ def test_a_failure_stops_the_run(rollout: Rollout) -> None:
         assert [n.cordoned for n in made.nodes] == [False, True, False]
         steps = next_steps(made)
         assert "checks of w2" in steps[0]
-        assert "Cordoned by this run, if nobody uncordoned it since: w2 " in steps[1]
+        assert "Cordoned by this run, unless uncordoned since: w2 " in steps[1]
         assert "same playbook again" in steps[2]
         assert "rollback playbook" in steps[3]
     assert made.message == "w3 was not touched"
@@ -190,7 +190,7 @@ def test_the_run_itself_may_say_where_it_stopped(rollout: Rollout) -> None:
     assert made.stop == Stop(rollout.events[-1].at, "w1", "qdisc_parity", "the Lease was lost")
 
 
-def test_a_run_that_is_repeated_goes_on(rollout: Rollout) -> None:
+def test_a_repeated_run_continues(rollout: Rollout) -> None:
     rollout.node("w1")
     rollout.say("begun", "w2", "drain")
     rollout.begin("w1", "w2", "w3")
@@ -234,7 +234,7 @@ def test_a_node_that_is_rolled_back(rollout: Rollout) -> None:
     assert not any(n.cordoned for n in made.nodes)
 
 
-def test_a_run_with_the_same_journal_tells_of_the_one_before() -> None:
+def test_a_report_lists_earlier_runs_of_its_journal() -> None:
     cut, check, again = Rollout("first"), Rollout("trial", check=True), Rollout("second")
     cut.begin("w1")
     cut.say("begun", "w1", "drain")
@@ -283,7 +283,7 @@ def test_notes_and_the_packets_they_tell(rollout: Rollout) -> None:
     assert any("3 packets" in step for step in next_steps(made))
 
 
-def test_left_is_what_the_last_look_saw(rollout: Rollout) -> None:
+def test_left_counts_the_last_audit(rollout: Rollout) -> None:
     rollout.phase("w1", "qdisc_parity", result=parity(endpoint("cali1"), endpoint("cali2")))
     assert of(rollout).totals.left == 2
     rollout.phase("w1", "reattach", result=parity(endpoint("cali1", "contended")))
@@ -292,7 +292,7 @@ def test_left_is_what_the_last_look_saw(rollout: Rollout) -> None:
     assert any("1 endpoints still drifted" in step for step in next_steps(made))
 
 
-def test_nothing_told_is_lost(rollout: Rollout) -> None:
+def test_no_value_of_a_result_is_lost(rollout: Rollout) -> None:
     rollout.say("begun", "w1", "drain", result={"a": 1})
     rollout.say("done", "w1", "drain", result={"b": 2})
     rollout.say("done", "w2", "strange", message="m", result={"c": 3})
@@ -319,7 +319,7 @@ def test_nodes_that_were_not_named_come_by_position() -> None:
     assert made.title == f"Rollout {RUN}"
 
 
-def test_a_torn_journal_is_told(rollout: Rollout) -> None:
+def test_unreadable_lines_are_reported(rollout: Rollout) -> None:
     made = summarize(rollout.events, RUN, unreadable=(3, 9))
     assert made.unreadable == (3, 9)
     assert any(step.startswith("Line 3, 9 of the journal") for step in next_steps(made))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The maintenance window, over midnight and over the days that clocks are changed."""
+"""The maintenance window, across midnight and across changes of the clocks."""
 
 from __future__ import annotations
 
@@ -35,44 +35,46 @@ def utc(text: str) -> datetime:
         ("2027-03-27 21:00", "2027-03-27 21:00", "2027-03-28 02:00", 5 * 3600),
     ],
 )
-def test_a_night_in_berlin(now: str, opens: str, closes: str, left: int) -> None:
-    asked = windows.window("22:00", "04:00", BERLIN)
-    opening = asked.opening(utc(now))
+def test_a_nightly_window_in_berlin(now: str, opens: str, closes: str, left: int) -> None:
+    window = windows.parse_window("22:00", "04:00", BERLIN)
+    opening = window.opening(utc(now))
     assert (opening.opens, opening.closes) == (utc(opens), utc(closes))
     assert windows.seconds_left(opening, utc(now)) == left
 
 
-def test_a_day_does_not_pass_midnight() -> None:
-    asked = windows.window("09:00", "17:00", "UTC")
-    assert windows.objection(asked, utc("2026-11-23 08:59"), 0) is not None
-    assert windows.objection(asked, utc("2026-11-23 16:59"), 60) is None
-    assert windows.objection(asked, utc("2026-11-23 17:00"), 0) is not None
+def test_a_window_by_day_does_not_pass_midnight() -> None:
+    window = windows.parse_window("09:00", "17:00", "UTC")
+    assert windows.blocker(window, utc("2026-11-23 08:59"), 0) is not None
+    assert windows.blocker(window, utc("2026-11-23 16:59"), 60) is None
+    assert windows.blocker(window, utc("2026-11-23 17:00"), 0) is not None
 
 
-def test_outside_it_says_when_it_opens() -> None:
-    said = windows.objection(windows.window("22:00", "04:00", BERLIN), utc("2026-11-23 17:40"), 0)
+def test_a_closed_window_reports_when_it_opens() -> None:
+    said = windows.blocker(
+        windows.parse_window("22:00", "04:00", BERLIN), utc("2026-11-23 17:40"), 0
+    )
     assert said is not None
     assert "it is 2026-11-23 18:40 CET" in said
     assert "opens at 2026-11-23 22:00 CET, in 3 h 20 min" in said
 
 
-def test_there_must_be_time_enough() -> None:
-    asked, now = windows.window("22:00", "04:00", BERLIN), utc("2026-11-24 02:50")
-    assert windows.objection(asked, now, 600) is None
-    said = windows.objection(asked, now, 601)
+def test_a_step_needs_enough_time_before_the_end() -> None:
+    window, now = windows.parse_window("22:00", "04:00", BERLIN), utc("2026-11-24 02:50")
+    assert windows.blocker(window, now, 600) is None
+    said = windows.blocker(window, now, 601)
     assert said is not None
     assert "closes at 2026-11-24 04:00 CET, in 10 min 0 s" in said
     assert "needs 10 min 1 s" in said
     assert "not begun" in said
 
 
-def test_once_is_once() -> None:
-    asked = windows.window("2026-11-28 23:00", "2026-11-29 05:00", "America/New_York")
-    assert windows.objection(asked, utc("2026-11-29 04:00"), 3600) is None
-    before = windows.objection(asked, utc("2026-11-28 12:00"), 0)
+def test_a_window_with_dates_opens_once() -> None:
+    window = windows.parse_window("2026-11-28 23:00", "2026-11-29 05:00", "America/New_York")
+    assert windows.blocker(window, utc("2026-11-29 04:00"), 3600) is None
+    before = windows.blocker(window, utc("2026-11-28 12:00"), 0)
     assert before is not None
     assert "opens at 2026-11-28 23:00 EST" in before
-    after = windows.objection(asked, utc("2026-11-30 04:30"), 0)
+    after = windows.blocker(window, utc("2026-11-30 04:30"), 0)
     assert after is not None
     assert "closed at 2026-11-29 05:00 EST" in after
 
@@ -90,6 +92,6 @@ def test_once_is_once() -> None:
         ("22:00", "22:00", "UTC", "leave both out"),
     ],
 )
-def test_what_makes_no_sense_is_refused(start: str, end: str, zone: str, said: str) -> None:
+def test_contradictory_options_are_refused(start: str, end: str, zone: str, said: str) -> None:
     with pytest.raises(Refusal, match=said):
-        windows.window(start, end, zone)
+        windows.parse_window(start, end, zone)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import Refusal
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.annotations import (
     UPDATE_STRATEGY,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     Cluster,
     DaemonSet,
     Node,
@@ -37,6 +39,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.rollout.clusters imp
     OLD,
     SPEC,
     blocked,
+    blockers,
     bpf,
     cluster,
     pod,
@@ -44,6 +47,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.rollout.clusters imp
     template,
     upgraded,
     warned,
+    warnings,
 )
 
 
@@ -73,7 +77,7 @@ def test_nothing_speaks_against_a_healthy_cluster() -> None:
 def test_the_operators_daemonset_is_a_blocker(changes: dict[str, Any]) -> None:
     judged = judge(SPEC, cluster("a", **changes))
     assert blocked(judged) == [("operator_install", None)]
-    (only,) = judged.blockers
+    (only,) = blockers(judged)
     assert "maxUnavailable 1" in only.message
     assert "qdisc_consistency" in only.message
 
@@ -111,7 +115,7 @@ def test_felix_must_be_in_ebpf_mode(
 def test_what_could_not_be_read_is_told() -> None:
     judged = judge(SPEC, cluster("a", unread=("ippools may not be listed",)))
     assert blocked(judged) == []
-    assert [each.message for each in judged.warnings] == ["ippools may not be listed"]
+    assert [each.message for each in warnings(judged)] == ["ippools may not be listed"]
 
 
 def test_all_missing_permissions_are_one_refusal() -> None:
@@ -177,8 +181,8 @@ def test_a_node_without_a_pod_and_one_with_a_sick_one() -> None:
 def test_a_budget_that_can_never_be_met() -> None:
     judged = judge(SPEC, cluster("a", "b", budgets={"b": ("shop/db: maxUnavailable 0",)}))
     assert blocked(judged) == [("budget_never_met", "b")]
-    assert judged.nodes[1].problems == tuple(judged.blockers)
-    assert "shop/db" in judged.blockers[0].message
+    assert judged.nodes[1].problems == tuple(blockers(judged))
+    assert "shop/db" in blockers(judged)[0].message
 
 
 # --- the way --------------------------------------------------------------------------------------
@@ -188,12 +192,12 @@ def test_a_budget_that_can_never_be_met() -> None:
 def test_an_unknown_version(version: str) -> None:
     judged = judge(RolloutSpec(version=version), cluster("a"))
     assert blocked(judged) == [("unknown_version", None)]
-    assert version in judged.blockers[0].message
+    assert version in blockers(judged)[0].message
     accepted = judge(
         RolloutSpec(version=version, overrides=frozenset({"unknown_version"})), cluster("a")
     )
     assert blocked(accepted) == []
-    assert accepted.warnings[0].message.startswith("accepted by overrides: ")
+    assert warnings(accepted)[0].message.startswith("accepted by overrides: ")
 
 
 @pytest.mark.parametrize("accepted", ["heartbeat_churn", "known_bad_path"])
@@ -286,7 +290,7 @@ def test_a_run_goes_on_where_it_stopped() -> None:
 
 def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
     seen = upgraded()
-    held = pod("b", terminating=True, held=True)
+    held = pod("b", terminating=True, has_finalizer=True)
     judged = judge(SPEC, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
     assert states(judged)["b"] is State.INTERRUPTED
 
@@ -295,7 +299,7 @@ def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
     """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
     seen = upgraded("a")
     assert states(judge(SPEC, seen))["a"] is State.DONE
-    held = pod("a", terminating=True, held=True)
+    held = pod("a", terminating=True, has_finalizer=True)
     seen = replace(seen, pods=(held, *seen.pods))
     assert states(judge(SPEC, seen))["a"] is State.INTERRUPTED
 
@@ -368,7 +372,7 @@ def test_a_digest_alone_is_an_unknown_version() -> None:
     pinned["spec"]["containers"][0]["image"] = "calico/node@sha256:0a"
     judged = judge(RolloutSpec(manifest=[manifest(pinned)]), cluster("a"))
     assert blocked(judged) == [("unknown_version", None)]
-    assert "calico/node@sha256:0a" in judged.blockers[0].message
+    assert "calico/node@sha256:0a" in blockers(judged)[0].message
 
 
 # --- what is returned -----------------------------------------------------------------------------
@@ -383,7 +387,7 @@ def test_the_strategy_from_before_is_read_back() -> None:
         shown = preflight(judge(SPEC, noted), noted, SPEC, 300)
         assert shown["daemonset"]["former_update_strategy"] == expected
     noted = replace(seen, daemonset=replace(seen.daemonset, annotations={UPDATE_STRATEGY: "On"}))
-    with pytest.raises(Refusal, match="is no JSON"):
+    with pytest.raises(Refusal, match="is not JSON"):
         preflight(judge(SPEC, noted), noted, SPEC, 300)
 
 
