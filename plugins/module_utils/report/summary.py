@@ -314,7 +314,7 @@ def _node(name: str, version: str, events: Sequence[Event], over: bool) -> NodeR
         seconds=seconds_between(own[0].at, own[-1].at) if own else None,
         message=_node_message(own, state),
         result=result,
-        cordoned=_may_be_cordoned(own),
+        cordoned=_may_be_cordoned(e for e in events if e.node),
         phases=phases,
     )
 
@@ -337,12 +337,14 @@ def _node_state(own: Sequence[Event], phases: Sequence[PhaseRecord], over: bool)
 
 
 def _may_be_cordoned(own: Iterable[Event]) -> bool:
-    """From the drain's begin, for it cordons first, to the end of ``resume``."""
+    """From the drain's begin, until its result or ``resume`` or the stop says otherwise."""
     cordoned = False
     for event in own:
         if event.check:
             continue
-        if event.phase == "drain" and event.status is not Status.SKIPPED:
+        if event.result.get("uncordoned") is True:
+            cordoned = False
+        elif event.phase == "drain" and event.status is not Status.SKIPPED:
             cordoned = event.result.get("cordoned", True) is not False
         elif event.phase == "resume" and event.status is Status.DONE:
             cordoned = False
