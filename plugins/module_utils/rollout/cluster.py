@@ -16,6 +16,7 @@ from ..calico import images
 from ..calico.versions import Release, attach_type, knows_tcx, parse, parse_kernel
 from ..errors import Refusal
 from ..kube.annotations import FORMER_REVISION, UPDATE_STRATEGY
+from ..kube.pdb import Covered, Taint
 
 Object = Mapping[str, Any]
 
@@ -47,6 +48,8 @@ class RolloutSpec:
     nodes: tuple[str, ...] = ()
     overrides: frozenset[str] = frozenset()
     lease_namespace: str = "kube-system"
+    #: How many nodes at once, as Ansible's ``serial``; empty for one after the other.
+    batches: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Node:
     cordoned_by: str | None = None
     verified: str | None = None
     upgraded_at: str | None = None
+    #: Those that keep pods away, but for the one of a cordon.
+    taints: tuple[Taint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class Cluster:
     encapsulation: str | None = None
     #: Of each node, the budgets that can never be met there, in words.
     budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Of each node, the pods to be evicted that a budget covers.
+    covered: Mapping[str, Sequence[Covered]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
     @property
