@@ -43,6 +43,7 @@ class ActionModule(ControllerAction):
             "overrides": {"type": "list", "elements": "str", "default": []},
             "node_duration": {"type": "int", "default": 0},
             "lease_namespace": {"type": "str", "default": "kube-system"},
+            "batches": {"type": "list", "elements": "raw", "default": []},
         },
         "mutually_exclusive": [("version", "manifest"), ("manifest", "image_repository")],
         "required_if": [("mode", "upgrade", ("version", "manifest"), True)],
@@ -73,4 +74,5 @@ def _spec(options: Mapping[str, Any]) -> RolloutSpec:
         nodes=tuple(options["nodes"]),
         overrides=frozenset(options["overrides"]),
         lease_namespace=options["lease_namespace"],
+        batches=tuple(options["batches"]) if upgrade else (),
     )

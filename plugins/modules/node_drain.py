@@ -16,8 +16,11 @@ description:
     does. It runs on the controller and shows what it waits for.
   - A pod that its budget does not let go is asked again every 5 seconds, while the others go on.
   - Pods of DaemonSets and static pods stay.
-  - With O(cordoned_by) it cordons the node first, as M(dataplane.calico_bpf.node_cordon) does. Without,
-    cordon the node before, or the pods come back.
+  - With O(cordoned_by) it cordons the node, as M(dataplane.calico_bpf.node_cordon) does, as soon as its
+    first pod may go, which it finds out by a dry run of the eviction. Until then, and if nothing was
+    evicted when the task fails, the node takes pods, so that the nodes of a batch leave room for each
+    other's pods.
+  - Without O(cordoned_by), cordon the node before, or the pods come back.
 options:
   node:
     description: The node.
@@ -84,7 +87,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 cordoned:
-  description: Whether this task cordoned the node, or would.
+  description: Whether this task cordoned the node and left it so, or would.
   returned: unless refused
   type: bool
 evicted:

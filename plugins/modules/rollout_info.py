@@ -71,6 +71,14 @@ options:
     description: Namespace of the rollout's Lease, for the permissions that are asked for.
     type: str
     default: kube-system
+  batches:
+    description:
+      - How many nodes are drained at once, as in C(serial) of a play, numbers or percentages. A batch
+        that leaves its pods no other node to go to is a blocker if their disruption budgets then
+        can't be met. By default one node after the other, and always so for a rollback.
+    type: list
+    elements: raw
+    default: []
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup_rollout
@@ -282,7 +290,7 @@ problems:
           description:
             - One of V(api_permission), V(no_daemonset), V(no_former_revision), V(operator_install),
               V(not_bpf), V(node_unknown), V(node_not_ready), V(no_pod), V(budget_never_met),
-              V(unknown_version), V(known_bad_path).
+              V(no_room), V(unknown_version), V(known_bad_path).
           type: str
         node:
           description: The node concerned, or null.

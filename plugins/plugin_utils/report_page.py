@@ -24,14 +24,16 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phase_
     EndpointRecord,
     outline,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phases import (
     BAD,
+    PhaseRecord,
+    State,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import (
     NodeRecord,
     Note,
-    PhaseRecord,
     Report,
     RunVerdict,
-    State,
     Stop,
 )
 

@@ -141,16 +141,15 @@ class Kube:
         """An answer that is not JSON, such as a log."""
         return self._send_with_retries("GET", path, query).decode(errors="replace")
 
-    def create(self, path: str, body: Object) -> Object:
-        return self._ask("POST", path, body=body)
+    def create(self, path: str, body: Object, *, dry_run: bool = False) -> Object:
+        return self._ask("POST", path, _dry(dry_run), body)
 
     def replace(self, path: str, body: Object) -> Object:
         return self._ask("PUT", path, body=body)
 
     def patch(self, path: str, body: Any, kind: str = "merge", *, dry_run: bool = False) -> Object:
         """``kind``: merge, strategic-merge, or json, where ``body`` is a list of operations."""
-        query = {"dryRun": "All"} if dry_run else {}
-        return self._ask("PATCH", path, query, body, f"application/{kind}-patch+json")
+        return self._ask("PATCH", path, _dry(dry_run), body, f"application/{kind}-patch+json")
 
     def delete(self, path: str, body: Object | None = None) -> Object:
         """``body``: the DeleteOptions."""
@@ -189,6 +188,10 @@ class Kube:
                     self._log(f"{error}; tried again for {self._patience:.0f} s")
             self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _dry(run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if run else {}
 
 
 def _is_transient(error: ApiError) -> bool:

@@ -1,16 +1,22 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Emptying a node: evictions that respect the budgets, and waiting until the pods are gone."""
+"""Emptying a node: evictions that respect the budgets, and waiting until the pods are gone.
+
+A node is cordoned when its drain begins: when its first pod may go. Cordoned earlier, the nodes of
+a batch would take the room that the pods of the first of them need to start elsewhere, and no
+budget would let another pod go.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import ApiError, DataplaneError, Refusal
 from .api import BudgetExhausted, Object
-from .cordon import cordon
+from .cordon import cordon, uncordon
 from .drain_filters import Choice, Leave, choose
 from .pdb import obstacles
 from .pods import Pod, is_ready, name_of, path_of, terminating_since, uid_of
@@ -35,7 +41,7 @@ class Order:
     leave: Leave = field(default_factory=Leave)
     #: Delete the pods, whatever their budgets say.
     disable_eviction: bool = False
-    #: The run that cordons the node first; None leaves that to the caller.
+    #: The run that cordons the node before the first eviction; None leaves that to the caller.
     cordoned_by: str | None = None
 
 
@@ -60,6 +66,8 @@ class Drain:
         self._clock = session.clock
         self._progress = session.progress()
         self._cordoned = False
+        #: Whether evictions may be asked for: the node is cordoned, or that is the caller's part.
+        self._begun = order.cordoned_by is None
         self._choice = Choice()
         self._left: list[_Leaving] = []
         self._evicted: list[str] = []
@@ -91,17 +99,12 @@ class Drain:
         :raises Refusal: there is no such node, or pods on it that only the caller may let go.
         :raises DataplaneError: some are there at the end of the time, with why.
         """
-        self._choice = self._choose()
-        if self._order.cordoned_by is not None:
-            self._session.renew_lease()
-            self._cordoned = cordon(self._session, self._order.node, self._order.cordoned_by)
-            self._choice = self._choose()  # with what was scheduled before the cordon
-        self._left = [_Leaving(pod, _ending(pod)) for pod in self._choice.evict]
-        for each in self._left:
-            each.asked = terminating_since(each.pod) is not None
+        self._collect()
         try:
             self._empty(self._clock.now() + self._order.timeout)
         except DataplaneError as error:
+            with suppress(DataplaneError):  # the Lease was lost, or the API fails
+                self._uncordon_if_nothing_went()
             error.facts = {**self._result(), **error.facts}
             raise
         told = f"{self._order.node} is drained: {_pods(len(self._evicted))} evicted"
@@ -111,16 +114,48 @@ class Drain:
 
     def _empty(self, until: float) -> None:
         while True:
-            for each in self._left:
+            if self._may_begin():
+                self._begin()
+            for each in self._left if self._begun else ():
                 self._session.renew_lease()
                 self._ask(each)
             self._left = self._still_there()
-            if not self._left:
+            if self._begun and not self._left:
                 return
+            if any(not each.asked for each in self._left):  # another drain used the budgets up
+                self._uncordon_if_nothing_went()
             if self._clock.now() >= until:
                 raise self._failure()
             self._progress.show(self._waiting())
             self._clock.sleep(max(0.0, min(self._order.poll, until - self._clock.now())))
+
+    def _may_begin(self) -> bool:
+        """Whether a pod may go now, or none needs leave to go."""
+        if self._begun or self._order.disable_eviction:
+            return not self._begun
+        self._session.renew_lease()
+        asking = [each for each in self._left if not each.asked]
+        return not asking or any(self._ask(each, dry_run=True) for each in asking)
+
+    def _begin(self) -> None:
+        """Cordon the node; its pods are chosen again, with what was scheduled before that."""
+        self._session.renew_lease()
+        self._cordoned = cordon(self._session, self._order.node, self._order.cordoned_by or "")
+        self._begun = True
+        self._collect()
+
+    def _uncordon_if_nothing_went(self) -> None:
+        """The drain has not begun then, and the node keeps its room for pods of other nodes."""
+        if self._cordoned and not self._evicted:
+            self._session.renew_lease()
+            uncordon(self._session, self._order.node)
+            self._cordoned = self._begun = False
+
+    def _collect(self) -> None:
+        self._choice = self._choose()
+        self._left = [_Leaving(pod, _ending(pod)) for pod in self._choice.evict]
+        for each in self._left:
+            each.asked = terminating_since(each.pod) is not None
 
     def _choose(self) -> Choice:
         node = self._order.node
@@ -143,26 +178,31 @@ class Drain:
         where = f"spec.nodeName={self._order.node}"
         return self._kube.items("/api/v1/pods", fieldSelector=where)
 
-    def _ask(self, each: _Leaving) -> None:
-        """Evict it, if that is due; what refuses it is asked again later."""
+    def _ask(self, each: _Leaving, dry_run: bool = False) -> bool:
+        """Evict it, if that is due; whether it goes. What refuses it is asked again later."""
         if each.asked or self._clock.now() < each.next_at:
-            return
+            return False
         try:
-            self._evict(each.pod)
+            self._evict(each.pod, dry_run)
         except BudgetExhausted as error:
             self._postpone(each, f"refused by a budget: {error.message}")
+            return False
         except ApiError as error:
+            if dry_run and error.status == 400:  # a webhook that does not support it
+                return True
             if error.status in (404, 409):  # gone, or another pod of the same name is there
                 each.why = "was gone before it was evicted"
-            elif 400 <= error.status < 500 and error.status != 429:
+                return True
+            if 400 <= error.status < 500 and error.status != 429:
                 raise  # not allowed, or not understood: the next pod would fare no better
-            else:
-                self._postpone(each, f"not evicted: {error}")
-        else:
+            self._postpone(each, f"not evicted: {error}")
+            return False
+        if not dry_run:
             self._evicted.append(name_of(each.pod))
             each.asked, each.why = True, "evicted, still terminating"
+        return True
 
-    def _evict(self, pod: Pod) -> None:
+    def _evict(self, pod: Pod, dry_run: bool) -> None:
         options: Object = {"preconditions": {"uid": uid_of(pod)}}
         if self._order.grace_period is not None:
             options["gracePeriodSeconds"] = self._order.grace_period
@@ -171,9 +211,8 @@ class Drain:
             return
         # Without apiVersion and kind it is understood by servers of either policy version.
         names = {key: pod["metadata"][key] for key in ("name", "namespace")}
-        self._hasty.create(
-            f"{path_of(pod)}/eviction", {"metadata": names, "deleteOptions": options}
-        )
+        body = {"metadata": names, "deleteOptions": options}
+        self._hasty.create(f"{path_of(pod)}/eviction", body, dry_run=dry_run)
 
     def _postpone(self, each: _Leaving, why: str) -> None:
         each.next_at = self._clock.now() + _RETRY
@@ -200,6 +239,7 @@ class Drain:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         refused = sum(not each.asked for each in self._left)
         held = f", {refused} of them refused so far" if refused else ""
+        held += "" if self._begun else "; not cordoned until one may go"
         text = f"{self._order.node}{self._state_of_node()}: waiting for {_pods(len(names))} to go: "
         return f"{text}{', '.join(names[:_NAMED])}{more}{held}"
 
@@ -216,11 +256,17 @@ class Drain:
 
     def _failure(self) -> DataplaneError:
         listed = "".join(f"\n  {name_of(each.pod)}: {each.why}" for each in self._left)
+        began = self._evicted or self._order.cordoned_by is None
+        state = (
+            "The node is left as it is."
+            if began
+            else "Nothing was evicted, so this run does not keep the node cordoned."
+        )
         return DataplaneError(
             f"{self._order.node} is not empty after {self._order.timeout:.0f} s"
             f"{self._state_of_node()}; evicted: {_pods(len(self._evicted))}; still there:"
-            f"{listed}\nThe node is left as it is. Mend what holds them, or give more time, and"
-            " run this again: it goes on with what is left."
+            f"{listed}\n{state} Mend what holds them, or give more time, and run this again: it"
+            " goes on with what is left."
         )
 
     def _state_of_node(self) -> str:

@@ -33,6 +33,20 @@ class Budget:
         return selects(selector, pod["metadata"].get("labels") or {})
 
 
+#: Key, value and effect.
+Taint = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Toleration:
+    """Empty is any, of a key only with ``exists``."""
+
+    key: str
+    value: str
+    effect: str
+    exists: bool
+
+
 @dataclass(frozen=True)
 class Covered:
     """A pod that is evicted only if a budget allows it, with the fields that matter here."""
@@ -41,6 +55,7 @@ class Covered:
     name: str
     ready: bool
     budgets: tuple[Budget, ...]
+    tolerations: tuple[Toleration, ...] = ()
 
 
 class Budgets:
@@ -56,9 +71,9 @@ class Budgets:
         """None if no budget covers ``pod``, or if the pod needs no permission to be evicted."""
         here = self._by_namespace.get(pod["metadata"]["namespace"], ())
         over = tuple(budget for budget in here if budget.covers(pod))
-        return (
-            Covered(name_of(pod), is_ready(pod), over) if over and _needs_permission(pod) else None
-        )
+        if not over or not _needs_permission(pod):
+            return None
+        return Covered(name_of(pod), is_ready(pod), over, _tolerations(pod))
 
     def covered(self, pods: Iterable[Pod]) -> list[Covered]:
         return [found for pod in pods if (found := self.covering(pod))]
@@ -113,6 +128,20 @@ def never_met(covered: Sequence[Covered]) -> list[Obstacle]:
 def _needs_permission(pod: Pod) -> bool:
     done = is_finished(pod) or phase_of(pod) == "Pending"
     return not done and terminating_since(pod) is None
+
+
+def _tolerations(pod: Pod) -> tuple[Toleration, ...]:
+    """Without those that every pod has, for nodes that are not Ready."""
+    return tuple(
+        Toleration(
+            each.get("key") or "",
+            each.get("value") or "",
+            each.get("effect") or "",
+            each.get("operator") == "Exists",
+        )
+        for each in pod["spec"].get("tolerations") or ()
+        if not (each.get("key") or "").startswith("node.kubernetes.io/")
+    )
 
 
 def _is_exempt(budget: Budget, pod: Covered) -> bool:

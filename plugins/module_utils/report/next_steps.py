@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .summary import Report, RunVerdict, State, Stop
+from .phases import State
+from .summary import Report, RunVerdict, Stop
 
 _LOOK = {
     "preflight": "Fix the problems in the message. This phase changes nothing.",

@@ -17,6 +17,7 @@ from typing import Any
 
 from .event import Event, Status, seconds_between
 from .phase_result import PhaseResult, phase_result
+from .phases import BAD, STATE_OF, PhaseRecord, State, phases_of
 
 
 class RunVerdict(str, Enum):
@@ -26,42 +27,6 @@ class RunVerdict(str, Enum):
     STOPPED = "stopped"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
-
-
-class State(str, Enum):
-    """Of a node, or of a phase. ``interrupted``: started, without an event of its end."""
-
-    DONE = "done"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-    UNREACHABLE = "unreachable"
-    ROLLED_BACK = "rolled back"
-    RUNNING = "running"
-    INTERRUPTED = "interrupted"
-    UNTOUCHED = "untouched"
-
-
-BAD = (State.FAILED, State.UNREACHABLE, State.INTERRUPTED)
-_STATE = {
-    Status.BEGUN: State.RUNNING,
-    Status.DONE: State.DONE,
-    Status.FAILED: State.FAILED,
-    Status.SKIPPED: State.SKIPPED,
-    Status.UNREACHABLE: State.UNREACHABLE,
-}
-
-
-@dataclass(frozen=True)
-class PhaseRecord:
-    """One try of a phase. Times are empty, and ``seconds`` None, if they are not known."""
-
-    phase: str
-    state: State
-    message: str
-    result: PhaseResult
-    begun: str = ""
-    ended: str = ""
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +144,7 @@ def summarize(
     ended_by = _final_status(own)
     over = ended_by is not Status.BEGUN
     nodes = tuple(_node(n, versions.get(n, ""), es, over) for n, es in by_node.items())
-    phases = tuple(_phases([e for e in own if not e.node], over))
+    phases = tuple(phases_of([e for e in own if not e.node], over))
     stop = _located(_stop(own), nodes)
     verdict = _verdict(ended_by, stop, nodes, phases)
     last = own[-1].at
@@ -298,8 +263,8 @@ def _verdict(
 
 def _node(name: str, version: str, events: Sequence[Event], over: bool) -> NodeRecord:
     """``events``: those of the node, and those without a node."""
-    own = [e for e in events if e.node and e.status in _STATE]
-    phases = tuple(_phases(events, over))
+    own = [e for e in events if e.node and e.status in STATE_OF]
+    phases = tuple(phases_of(events, over))
     state = _node_state(own, phases, over)
     result = _own_result(e for e in own if not e.phase)
     results = [*(p.result for p in phases), result]
@@ -314,7 +279,7 @@ def _node(name: str, version: str, events: Sequence[Event], over: bool) -> NodeR
         seconds=seconds_between(own[0].at, own[-1].at) if own else None,
         message=_node_message(own, state),
         result=result,
-        cordoned=_may_be_cordoned(own),
+        cordoned=_may_be_cordoned(e for e in events if e.node),
         phases=phases,
     )
 
@@ -326,7 +291,7 @@ def _node_state(own: Sequence[Event], phases: Sequence[PhaseRecord], over: bool)
         resumed |= event.phase in ("resume", "rollback") and event.status is Status.DONE
         resumed &= event.phase != "drain"
         if not event.phase or event.status in (Status.BEGUN, Status.FAILED, Status.UNREACHABLE):
-            state = _STATE[event.status]
+            state = STATE_OF[event.status]
         elif resumed:
             state = State.DONE
         elif state is State.UNTOUCHED:
@@ -337,12 +302,14 @@ def _node_state(own: Sequence[Event], phases: Sequence[PhaseRecord], over: bool)
 
 
 def _may_be_cordoned(own: Iterable[Event]) -> bool:
-    """From the start of the drain, which cordons first, to the end of ``resume``."""
+    """From the start of the drain until its result, the stop or ``resume`` says otherwise."""
     cordoned = False
     for event in own:
         if event.check:
             continue
-        if event.phase == "drain" and event.status is not Status.SKIPPED:
+        if event.result.get("uncordoned") is True:
+            cordoned = False
+        elif event.phase == "drain" and event.status is not Status.SKIPPED:
             cordoned = event.result.get("cordoned", True) is not False
         elif event.phase == "resume" and event.status is Status.DONE:
             cordoned = False
@@ -363,81 +330,6 @@ def _own_result(events: Iterable[Event]) -> PhaseResult:
     for event in events:
         merged.update(event.result)
     return phase_result(merged)
-
-
-class _Tries:
-    """Each try of each phase, in the order of their starts."""
-
-    def __init__(self) -> None:
-        self.records: list[PhaseRecord] = []
-        self._open: dict[str, tuple[int, Event]] = {}
-
-    @property
-    def open(self) -> tuple[str, ...]:
-        return tuple(self._open)
-
-    def begin(self, event: Event) -> None:
-        self.give_up(event.phase)
-        self._open[event.phase] = (len(self.records), event)
-        record = PhaseRecord(
-            phase=event.phase,
-            state=State.RUNNING,
-            begun=event.at,
-            message=event.message,
-            result=phase_result(event.result),
-        )
-        self.records.append(record)
-
-    def end(self, phase: str, event: Event, state: State) -> None:
-        # The result of an event without a phase belongs to the node.
-        result = event.result if event.phase else {}
-        if phase not in self._open:
-            record = PhaseRecord(
-                phase=phase,
-                state=state,
-                ended=event.at,
-                message=event.message,
-                result=phase_result(result),
-            )
-            self.records.append(record)
-            return
-        at, begin = self._open.pop(phase)
-        self.records[at] = replace(
-            self.records[at],
-            state=state,
-            ended=event.at,
-            seconds=seconds_between(begin.at, event.at),
-            message=event.message or begin.message,
-            result=phase_result({**begin.result, **result}),
-        )
-
-    def give_up(self, *phases: str) -> None:
-        for phase in phases:
-            if phase in self._open:
-                at = self._open.pop(phase)[0]
-                self.records[at] = replace(self.records[at], state=State.INTERRUPTED)
-
-
-def _phases(events: Iterable[Event], over: bool) -> list[PhaseRecord]:
-    tries = _Tries()
-    for event in events:
-        state = _STATE.get(event.status)
-        if event.of_the_run:
-            if event.status is Status.BEGUN:
-                tries.give_up(*tries.open)
-        elif state is None:
-            continue
-        elif event.phase and state is State.RUNNING:
-            tries.begin(event)
-        elif event.phase:
-            tries.end(event.phase, event, state)
-        elif state in BAD:
-            # A node that failed, failed in the phase that was running.
-            for phase in tries.open:
-                tries.end(phase, event, state)
-    if over:
-        tries.give_up(*tries.open)
-    return tries.records
 
 
 def _totals(

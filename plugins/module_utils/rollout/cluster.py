@@ -16,6 +16,7 @@ from ..calico import images
 from ..calico.versions import Release, attach_type, knows_tcx, parse, parse_kernel
 from ..errors import Refusal
 from ..kube.annotations import FORMER_REVISION, UPDATE_STRATEGY
+from ..kube.pdb import Covered, Taint
 
 Object = Mapping[str, Any]
 
@@ -25,7 +26,7 @@ class Mode(str, Enum):
     ROLLBACK = "rollback"
 
 
-class State(str, Enum):
+class NodeState(str, Enum):
     """``done``: verified at the target. ``interrupted``: an earlier run stopped before the end."""
 
     DONE = "done"
@@ -47,6 +48,8 @@ class RolloutSpec:
     nodes: tuple[str, ...] = ()
     overrides: frozenset[str] = frozenset()
     lease_namespace: str = "kube-system"
+    #: How many nodes at once, as Ansible's ``serial``; empty for one after the other.
+    batches: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Node:
     cordoned_by: str | None = None
     verified: str | None = None
     upgraded_at: str | None = None
+    #: Those that keep pods away, but for the one of a cordon.
+    taints: tuple[Taint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class Cluster:
     encapsulation: str | None = None
     #: By node, a text for each PodDisruptionBudget that never allows its drain.
     budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Of each node, the pods to be evicted that a budget covers.
+    covered: Mapping[str, Sequence[Covered]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
     @property
@@ -302,13 +309,13 @@ def former_revision(spec: RolloutSpec, cluster: Cluster) -> Revision | None:
     return max(older, key=lambda known: known.number, default=None)
 
 
-def state(node: Node, cluster: Cluster, revision: Revision | None) -> State:
+def state(node: Node, cluster: Cluster, revision: Revision | None) -> NodeState:
     """A node's progress to the target's ``revision``, which is None until it exists."""
     pod, wanted = cluster.pod_on(node.name), revision.hash if revision else None
     runs = pod is not None and pod.ready and not pod.terminating and pod.revision == wanted
     if node.cordoned_by is not None or cluster.is_being_replaced(node.name):
-        return State.INTERRUPTED
-    return State.DONE if runs and node.verified == wanted else State.TODO
+        return NodeState.INTERRUPTED
+    return NodeState.DONE if runs and node.verified == wanted else NodeState.TODO
 
 
 def nodes_of(spec: RolloutSpec, cluster: Cluster) -> list[Node]:

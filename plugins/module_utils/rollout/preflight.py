@@ -19,9 +19,9 @@ from .cluster import (
     Cluster,
     Mode,
     Node,
+    NodeState,
     Revision,
     RolloutSpec,
-    State,
     Target,
     attach_type_on,
     former_revision,
@@ -31,6 +31,7 @@ from .cluster import (
     target,
 )
 from .permissions import Permission
+from .room import batches, tight_batch
 
 #: Every code that stops a run, but for those of the advisories.
 CODES = frozenset(
@@ -44,6 +45,7 @@ CODES = frozenset(
         "node_not_ready",
         "no_pod",
         "budget_never_met",
+        "no_room",
         "unknown_version",
         "known_bad_path",
     }
@@ -84,7 +86,7 @@ class NodeStatus:
     """A node and how far it is."""
 
     node: Node
-    state: State
+    state: NodeState
     problems: tuple[Problem, ...]
 
 
@@ -139,6 +141,7 @@ def judge(spec: RolloutSpec, cluster: Cluster) -> Judgement:
         problems = [_weighed(each, spec) for each in _about_node(node, at, cluster)]
         statuses.append(NodeStatus(node, at, tuple(problems)))
         found += problems
+    found += _about_room(spec, cluster, statuses)
     weighed = tuple(_weighed(each, spec) for each in found)
     return Judgement(wanted, former, tuple(statuses), tuple(told), weighed)
 
@@ -241,9 +244,9 @@ def _unknown_nodes(spec: RolloutSpec, cluster: Cluster) -> Iterator[Problem]:
             )
 
 
-def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
+def _about_node(node: Node, at: NodeState, cluster: Cluster) -> Iterator[Problem]:
     """What is wrong at one node. What an earlier run left half done is a warning."""
-    half = at is State.INTERRUPTED
+    half = at is NodeState.INTERRUPTED
     if not node.ready:
         yield Problem(
             "node_not_ready",
@@ -277,9 +280,35 @@ def _about_node(node: Node, at: State, cluster: Cluster) -> Iterator[Problem]:
             node.name,
             blocks=False,
         )
-    if at is not State.DONE:
+    if at is not NodeState.DONE:
         for text in cluster.budgets.get(node.name, ()):
             yield Problem("budget_never_met", f"node {node.name}: {text}", node.name)
+
+
+def _about_room(
+    spec: RolloutSpec, cluster: Cluster, statuses: Sequence[NodeStatus]
+) -> Iterator[Problem]:
+    """A batch that no budget lets complete, since its pods have no other node to go to."""
+    planned = batches(spec.batches, [each.node.name for each in statuses])
+    done = {each.node.name for each in statuses if each.state is NodeState.DONE}
+    tight = tight_batch(planned, done, cluster)
+    if tight is None:
+        return
+    listed = ", ".join(tight.nodes)
+    budgets = "; ".join(each.text for each in tight.obstacles)
+    text = f"with {listed} drained, no node is left that takes the evicted pods: {budgets}."
+    if tight.cordoned:
+        names = [node.name for node in tight.cordoned]
+        text += (
+            f" Cordoned by an earlier run of this collection: {', '.join(names)}. Uncordon those"
+            f" whose calico-node was not replaced (kubectl uncordon {' '.join(names)}): each is"
+            " cordoned again when its drain begins"
+        )
+    else:
+        text += " Add a node, or uncordon one"
+    if len(tight.nodes) > 1:
+        text += ", and set smaller calico_bpf_batches"
+    yield Problem("no_room", text)
 
 
 def advise(spec: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedAdvisory]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..calico.images import CONTAINER, environment
 from ..errors import ApiError
 from ..kube.annotations import CORDONED_BY, FINALIZER, UPGRADED_AT, VERIFIED
 from ..kube.api import Kept, Kube
-from ..kube.pdb import Budgets, Covered, never_met
+from ..kube.pdb import Budgets, Covered, Taint, never_met
 from ..kube.pods import controller_of, is_mirror, is_ready, revision_of, terminating_since
 from ..kube.read_pdb import read_budgets
 from .cluster import (
@@ -34,6 +34,8 @@ _CALICO = ("/apis/crd.projectcalico.org/v1", "/apis/projectcalico.org/v3")
 _INSTALLATIONS = "/apis/operator.tigera.io/v1/installations"
 #: Neither kind of resource is there, or may be looked at.
 _ABSENT, _CLOSED = 404, 403
+#: Taints that keep pods away, but for those that Kubernetes makes of a node's state.
+_KEEPS_AWAY, _OF_KUBERNETES = ("NoSchedule", "NoExecute"), "node.kubernetes.io/"
 _VXLAN_OR_IPIP = ("Always", "CrossSubnet")
 
 
@@ -71,6 +73,7 @@ def read_cluster(kube: Kube, spec: RolloutSpec) -> Cluster:
         if pools
         else _of_environment(held["spec"]["template"]),
         _hopeless(pods.covered),
+        pods.covered,
         tuple(unread),
     )
 
@@ -172,7 +175,14 @@ def _node(held: Object) -> Node:
         annotations.get(CORDONED_BY),
         annotations.get(VERIFIED),
         annotations.get(UPGRADED_AT),
+        tuple(_taints(held)),
     )
+
+
+def _taints(node: Object) -> Iterator[Taint]:
+    for each in (node.get("spec") or {}).get("taints") or ():
+        if each["effect"] in _KEEPS_AWAY and not each["key"].startswith(_OF_KUBERNETES):
+            yield each["key"], each.get("value") or "", each["effect"]
 
 
 def _pod(held: Object) -> Pod:

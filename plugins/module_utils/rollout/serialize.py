@@ -13,7 +13,7 @@ from ..calico import images
 from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
 from ..calico.versions import Release, behaviour, calico_version, parse
 from ..kube.annotations import UPDATE_STRATEGY
-from .cluster import Cluster, DaemonSet, Revision, RolloutSpec, State, Target, saved_strategy
+from .cluster import Cluster, DaemonSet, NodeState, Revision, RolloutSpec, Target, saved_strategy
 from .permissions import Permission
 from .preflight import Judgement, MatchedAdvisory, NodeStatus, Problem, not_permitted
 
@@ -64,7 +64,7 @@ def preflight(
 ) -> Result:
     """What rollout_info returns. ``node_duration`` is in seconds."""
     nodes = [_node(status, cluster) for status in judged.nodes]
-    left = sum(status.state is not State.DONE for status in judged.nodes)
+    left = sum(status.state is not NodeState.DONE for status in judged.nodes)
     return {
         "changed": False,
         "install": cluster.install,

@@ -75,9 +75,12 @@ class LabKubelet(Kubelet):
 
     def stop_pod(self, pod: Pod) -> bool:
         node, run = self._nodes[pod["spec"]["nodeName"]], self._run(pod)
-        if run is None or run.boot != node.boots or not node.alive:
+        if not node.alive:
+            return False
+        if run is None or run.boot != node.boots:
             return True
-        if not run.stop(int(pod["metadata"].get("deletionGracePeriodSeconds", 0))):
+        ended = run.stop(int(pod["metadata"].get("deletionGracePeriodSeconds", 0)))
+        if not ended or not node.alive:  # a node that is down reports no end of a container
             return False
         del self._runs[pod["metadata"]["uid"]]
         return True

@@ -15,10 +15,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.clust
     Cluster,
     DaemonSet,
     Node,
+    NodeState,
     Pod,
     Revision,
     RolloutSpec,
-    State,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
     Judgement,
@@ -96,5 +96,5 @@ def warned(judged: Judgement) -> list[tuple[str, str | None]]:
     return [(each.code, each.node or each.advisory) for each in warnings(judged)]
 
 
-def states(judged: Judgement) -> dict[str, State]:
+def states(judged: Judgement) -> dict[str, NodeState]:
     return {each.node.name: each.state for each in judged.nodes}

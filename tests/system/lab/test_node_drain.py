@@ -86,6 +86,10 @@ class Node:
         pods: list[Object] = self.raw.do("GET", self._pods)["items"]
         return pods
 
+    def cordoned(self) -> bool:
+        held = self.raw.do("GET", f"/api/v1/nodes/{self.name}")
+        return bool((held.get("spec") or {}).get("unschedulable"))
+
     def names(self) -> list[str]:
         return sorted(pod["metadata"]["name"] for pod in self.pods())
 
@@ -221,6 +225,20 @@ def test_a_node_whose_kubelet_is_away(node: Node) -> None:
     assert "NotReady" in str(error)
     assert any("NotReady" in line for line in node.told)
     node.kubelet.paused.clear()
+
+
+def test_a_node_is_cordoned_once_a_pod_may_go(node: Node) -> None:
+    node.run("a1")
+    relax = node.budget("a", least=1)
+    node.eventually(lambda: len(read_budgets(node.kube)) == 1)
+    error = failure(node.drain(timeout=1, cordoned_by="anna"))
+    assert (error.facts["cordoned"], error.facts["evicted"]) == (False, [])
+    assert "Nothing was evicted, so this run does not keep the node cordoned." in str(error)
+    assert not node.cordoned()
+    relax(0)
+    result = node.drain(cordoned_by="anna").run()
+    assert (result["cordoned"], result["evicted"]) == (True, [f"{node.space}/a1"])
+    assert node.cordoned()
 
 
 def test_there_is_no_such_node(node: Node) -> None:

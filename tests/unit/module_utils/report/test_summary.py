@@ -12,10 +12,10 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.next_steps import (
     next_steps,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.phases import State
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summary import (
     Report,
     RunVerdict,
-    State,
     Stop,
     summarize,
 )
@@ -116,6 +116,22 @@ def test_a_failure_stops_the_run(rollout: Rollout) -> None:
         assert "same playbook again" in steps[2]
         assert "rollback playbook" in steps[3]
     assert made.message == "w3 was not touched"
+
+
+def test_a_node_that_is_not_kept_cordoned_is_not_listed(rollout: Rollout) -> None:
+    """A drain that evicted nothing says so; what a stop uncordons is noted."""
+    for node in ("w1", "w2", "w3"):
+        rollout.say("begun", node, "drain")
+    nothing = {"evicted": [], "cordoned": False}
+    rollout.say("failed", "w1", "drain", message="because", result=nothing)
+    rollout.say("note", "w2", message="Another node failed.", result={"uncordoned": True})
+    rollout.say("note", "w3", message="Another node failed.")
+    rollout.say("stopped", message="because")
+    made = of(rollout)
+    assert [node.cordoned for node in made.nodes] == [False, False, True]
+    assert any(
+        step.startswith("Cordoned by this run") and ": w3 " in step for step in next_steps(made)
+    )
 
 
 def test_the_first_failure_is_the_cause(rollout: Rollout) -> None:

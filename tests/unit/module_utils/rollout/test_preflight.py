@@ -18,8 +18,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.clust
     Cluster,
     DaemonSet,
     Node,
+    NodeState,
     RolloutSpec,
-    State,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.permissions import (
     Permission,
@@ -55,7 +55,7 @@ def test_nothing_speaks_against_a_healthy_cluster() -> None:
     judged = judge(SPEC, cluster("a", "b"))
     assert blocked(judged) == []
     assert warned(judged) == []
-    assert states(judged) == {"a": State.TODO, "b": State.TODO}
+    assert states(judged) == {"a": NodeState.TODO, "b": NodeState.TODO}
     assert judged.target is not None
     assert judged.target.images["calico-node"] == f"calico/node:{NEW}"
     assert judged.target.revision is None
@@ -168,7 +168,7 @@ def test_who_cordoned_a_node_makes_a_difference() -> None:
     assert warned(judge(SPEC, at_a(unschedulable=True))) == [("node_cordoned_by_another", "a")]
     ours = judge(SPEC, at_a(unschedulable=True, cordoned_by="run 1"))
     assert warned(ours) == []
-    assert states(ours) == {"a": State.INTERRUPTED, "b": State.TODO}
+    assert states(ours) == {"a": NodeState.INTERRUPTED, "b": NodeState.TODO}
 
 
 def test_a_node_without_a_pod_and_one_with_a_sick_one() -> None:
@@ -279,7 +279,7 @@ def test_a_run_goes_on_where_it_stopped() -> None:
     seen = upgraded("a")
     half = replace(seen.nodes[1], cordoned_by="run 1", unschedulable=True)
     judged = judge(SPEC, replace(seen, nodes=(seen.nodes[0], half, seen.nodes[2])))
-    assert states(judged) == {"a": State.DONE, "b": State.INTERRUPTED, "c": State.TODO}
+    assert states(judged) == {"a": NodeState.DONE, "b": NodeState.INTERRUPTED, "c": NodeState.TODO}
     assert blocked(judged) == []
     assert judged.target is not None
     assert judged.target.revision is not None
@@ -292,16 +292,16 @@ def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
     seen = upgraded()
     held = pod("b", terminating=True, has_finalizer=True)
     judged = judge(SPEC, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
-    assert states(judged)["b"] is State.INTERRUPTED
+    assert states(judged)["b"] is NodeState.INTERRUPTED
 
 
 def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
     """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
     seen = upgraded("a")
-    assert states(judge(SPEC, seen))["a"] is State.DONE
+    assert states(judge(SPEC, seen))["a"] is NodeState.DONE
     held = pod("a", terminating=True, has_finalizer=True)
     seen = replace(seen, pods=(held, *seen.pods))
-    assert states(judge(SPEC, seen))["a"] is State.INTERRUPTED
+    assert states(judge(SPEC, seen))["a"] is NodeState.INTERRUPTED
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
 def test_done_is_verified_and_open_again(changes: dict[str, Any]) -> None:
     seen = upgraded("a")
     nodes = (replace(seen.nodes[0], **changes), *seen.nodes[1:])
-    assert states(judge(SPEC, replace(seen, nodes=nodes)))["a"] is not State.DONE
+    assert states(judge(SPEC, replace(seen, nodes=nodes)))["a"] is not NodeState.DONE
 
 
 def test_a_new_upgrade_goes_back_to_where_it_began_not_to_an_older_note() -> None:
@@ -349,7 +349,7 @@ def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
     assert judged.target is not None
     assert judged.target.revision is None
     same = judge(RolloutSpec(manifest=[manifest(bpf(NEW))]), upgraded("a", "b", "c"))
-    assert set(states(same).values()) == {State.DONE}
+    assert set(states(same).values()) == {NodeState.DONE}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from dataclasses import replace
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     DaemonSet,
     Mode,
+    NodeState,
     RolloutSpec,
-    State,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
     judge,
@@ -42,7 +42,7 @@ def test_back_goes_over_the_changed_nodes_the_newest_first() -> None:
     assert judged.target.patch["spec"]["template"]["$patch"] == "replace"
     half = replace(seen.nodes[2], cordoned_by="run 1")
     judged = judge(BACK, replace(seen, nodes=(*seen.nodes[:2], half)))
-    assert states(judged) == {"c": State.INTERRUPTED, "b": State.TODO, "a": State.TODO}
+    assert states(judged) == {"c": NodeState.INTERRUPTED, "b": NodeState.TODO, "a": NodeState.TODO}
     assert list(states(judged)) == ["c", "b", "a"]
 
 
@@ -66,7 +66,7 @@ def test_once_it_is_back_the_revision_is_the_former_one() -> None:
     judged = judge(BACK, replace(seen, pods=tuple(pod(n) for n in "abc")))
     assert judged.target is not None
     assert judged.target.revision == revisions[0]
-    assert states(judged) == {"a": State.DONE}
+    assert states(judged) == {"a": NodeState.DONE}
 
 
 def test_there_must_be_something_to_go_back_to() -> None:
