@@ -136,6 +136,10 @@ class Disturbed(TcSocket):
         self._next()
         super().add_filter(*args, **options)
 
+    def replace_filter(self, *args: Any) -> None:
+        self._next()
+        super().replace_filter(*args)
+
     def delete_filter(self, *args: Any) -> Any:
         self._next()
         return super().delete_filter(*args)

@@ -13,8 +13,8 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.churn import Interface
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.observation import watched
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.processes import Sampler
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.processes import Sampler
 from ansible_collections.dataplane.calico_bpf.tests.support.felix import actors, passes
 from ansible_collections.dataplane.calico_bpf.tests.support.felix.releases import Behaviour
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab

@@ -44,6 +44,10 @@ class Watched(TcSocket):
         super().add_filter(*args, **options)
         self._wrote()
 
+    def replace_filter(self, *args: Any, **options: Any) -> None:
+        super().replace_filter(*args, **options)
+        self._wrote()
+
     def delete_filter(self, *args: Any, **options: Any) -> Any:
         gone = super().delete_filter(*args, **options)
         self._wrote()
@@ -113,7 +117,7 @@ def test_denied_packets_never_pass(kind: str, lab: Lab) -> None:
             for stream in flows.values():
                 stream.start()
             for stream in flows.values():
-                stream.flow(20)
+                stream.flow(60)  # one write may be all of a repair
 
         for _unused in range(10):
             if not drift.enforced:
