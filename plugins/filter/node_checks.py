@@ -18,9 +18,16 @@ Seen = Mapping[str, Any]
 
 
 def node_checks(
-    felix: Seen, parity: Seen, bounds: Mapping[str, Any], probes: Sequence[Seen] = ()
+    felix: Seen,
+    parity: Seen,
+    bounds: Mapping[str, Any],
+    probes: Sequence[Seen] = (),
+    pods: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    return [asdict(check) for check in verify(felix, parity, Bounds(**bounds), probes)]
+    checks = verify(felix, parity, Bounds(**bounds), probes, pods)
+    return [
+        {**asdict(check), "result": check.result.value, "passes": check.passes} for check in checks
+    ]
 
 
 class FilterModule:

@@ -147,6 +147,14 @@ pod:
     revision: 6d9c8b7f5
     started_at: "2026-11-23T22:04:10Z"
     ready_at: "2026-11-23T22:04:31Z"
+networked_pods:
+  description:
+    - The running pods of the node with a network of their own, as namespace/name.
+    - Null in check mode.
+  returned: with O(state=ready)
+  type: list
+  elements: str
+  sample: [demo/web-7d4b9c6f5-x2x8z]
 timed_out:
   description: V(true) when the pod exists but is not Ready in time.
   returned: when it is not Ready in time

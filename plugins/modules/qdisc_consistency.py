@@ -17,8 +17,10 @@ description:
     the slot that makes both hooks equal, and only then detaches the old filter. No pod is deleted,
     no packet lost, and no hook that had a program is ever without one.
   - What is not Calico's is never touched. Where it stands in the way, a finding says so.
-  - If no endpoint at all carries a program of Calico's, the node is not in eBPF mode, and all are
-    V(unmanaged); say O(attach_type=tc) or V(tcx) to have bare endpoints called drifted.
+  - The node is in eBPF mode if any interface has a program of Calico, a map of Calico is pinned in
+    C(/sys/fs/bpf/tc/globals), or a Felix in this network namespace uses BPF maps. There, an
+    endpoint without a program is drifted. Otherwise all endpoints are V(unmanaged), which means not
+    judged; O(attach_type) declares the node to be in eBPF mode.
   - Reading needs no privilege but for TCX programs and program arrays; what could not be read is
     listed in RV(unread). Repairing needs root.
 options:
@@ -43,7 +45,13 @@ options:
     choices: [audited, consistent]
     default: audited
   fail_on_drift:
-    description: Fail when drift remains at the end.
+    description:
+      - Fail if drift remains at the end, or if anything could not be judged, see RV(not_judged).
+    type: bool
+    default: false
+  allow_no_calico:
+    description:
+      - Accept a host without any trace of Calico's eBPF dataplane, which O(fail_on_drift) refuses.
     type: bool
     default: false
   verbose_endpoints:
@@ -297,13 +305,14 @@ endpoints:
            name: "cali_tc_preambl:[4180]", calico: true, priority: 49152, program_id: 4180,
            protocol: 3, tag: 8a3bf813799c98be}
 summary:
-  description: How many endpoints, how many of each verdict, and how many findings of each code.
+  description: How many endpoints, of each verdict, findings of each code, and entries of RV(not_judged).
   returned: always
   type: dict
   sample:
     endpoints: 21
     findings:
       handle_mismatch: 1
+    not_judged: 0
     verdicts:
       consistent: 20
       contended: 0
@@ -311,6 +320,27 @@ summary:
       repaired: 0
       unmanaged: 0
       vanished: 0
+dataplane:
+  description: Whether the node is in eBPF mode.
+  returned: always
+  type: dict
+  contains:
+    mode:
+      description: >-
+        V(ebpf), V(absent) (there is no trace of it) or V(unknown) (no trace, but not all could be read).
+      type: str
+    why:
+      description: The evidence, or what is missing.
+      type: str
+  sample:
+    mode: ebpf
+    why: 21 of 21 interfaces have programs of Calico
+not_judged:
+  description: What could not be judged, and why. While it is not empty, nothing here shows that the node is healthy.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 unread:
   description: What could not be read, and why. Empty for root.
   returned: always
@@ -337,6 +367,7 @@ def main() -> None:
             "exclude": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["audited", "consistent"], "default": "audited"},
             "fail_on_drift": {"type": "bool", "default": False},
+            "allow_no_calico": {"type": "bool", "default": False},
             "verbose_endpoints": {"type": "bool", "default": False},
         },
     )

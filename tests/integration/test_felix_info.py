@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import processes
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import processes
 from ansible_collections.dataplane.calico_bpf.tests.support.felix import actors
 from ansible_collections.dataplane.calico_bpf.tests.support.lab.pod_cgroup import (
     entering,

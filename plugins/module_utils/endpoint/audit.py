@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ..errors import DataplaneError, KernelError
+from ..kernel.dataplane import Dataplane, Mode, read_dataplane
 from ..kernel.netlink import TcSocket
-from ..kernel.snapshot import Reader, Snapshot
+from ..kernel.snapshot import Reader
 from ..model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
 from .judge import judge
 from .plan import apply_plan
@@ -42,7 +43,7 @@ class AuditOptions:
     #: Seconds before a second look confirms a first one; 0 looks once.
     settle: float = 1.0
     retries: int = 3
-    #: Treat a bare endpoint as broken even if no endpoint has a program of Calico.
+    #: Treat a bare endpoint as broken even if the node has no trace of eBPF mode.
     managed: bool = False
 
 
@@ -51,8 +52,15 @@ class Audit:
     """``error`` stopped the repairs; the outcomes show what was done before it."""
 
     outcomes: tuple[Outcome, ...]
+    dataplane: Dataplane
     unread: dict[str, str] = field(default_factory=dict)
     error: DataplaneError | None = None
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """What could not be judged, and why. Such an audit does not show that a node is healthy."""
+        unread = tuple(f"could not read {what} ({why})" for what, why in self.unread.items())
+        return unread if self.dataplane.mode is Mode.EBPF else (self.dataplane.why, *unread)
 
 
 def audit(
@@ -69,8 +77,10 @@ def audit(
     """
     snapshot = reader.read(options.interfaces, options.exclude)
     aside = [vanished(name) for name in snapshot.vanished]
-    if not _managed(options, snapshot):
-        return Audit((*map(_unmanaged, snapshot.endpoints), *aside), snapshot.unread)
+    dataplane = _wanted_mode(options) or read_dataplane(reader, snapshot)
+    if dataplane.mode is not Mode.EBPF:
+        outcomes = (*map(_unmanaged, snapshot.endpoints), *aside)
+        return Audit(outcomes, dataplane, snapshot.unread)
     judged = {e.interface: (e, judge(e, options.policy)) for e in snapshot.endpoints}
     if options.settle > 0:
         suspects = {name: seen for name, seen in judged.items() if seen[1].drifted or seen[1].plan}
@@ -80,20 +90,20 @@ def audit(
     repairer = Repairer(
         tc, reader, options.policy, options.retries, sleep, settle=options.settle, watchdog=watchdog
     )
-    outcomes, error = _act(options, list(judged.values()), repairer, sleep)
+    acted, error = _act(options, list(judged.values()), repairer, sleep)
     if options.mode is AuditMode.REPAIR and options.settle > 0:
         try:
-            outcomes = _last_look(options, reader, outcomes, sleep, watchdog)
+            acted = _last_look(options, reader, acted, sleep, watchdog)
         except KernelError as failed:  # the result must still list the repairs
             error = error or failed
-    return Audit((*outcomes, *aside), snapshot.unread, error)
+    return Audit((*acted, *aside), dataplane, snapshot.unread, error)
 
 
-def _managed(options: AuditOptions, snapshot: Snapshot) -> bool:
-    """Whether the node uses Calico's BPF dataplane: any endpoint has a program of Calico."""
+def _wanted_mode(options: AuditOptions) -> Dataplane | None:
+    """eBPF mode, if the caller says so."""
     if options.managed or options.policy.attach_type is not None:
-        return True
-    return any(e.has_calico for e in snapshot.endpoints)
+        return Dataplane(Mode.EBPF, "the task says so")
+    return None
 
 
 def _confirm(

@@ -16,6 +16,7 @@ from typing import Any
 from ..calico.workload import interface_of
 from ..errors import DataplaneError, KernelError, Refusal
 from ..kernel import namespace, privilege
+from ..kernel.dataplane import Mode
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
@@ -87,8 +88,10 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
     failure = str(audited.error) if audited.error else None
     if failure is None and params["fail_on_drift"]:
-        failure = _drift_remains(result)
+        failure = _drift_remains(result) or _not_judged(audited, params["allow_no_calico"])
     warnings = _warnings(audited.unread)
+    if audited.dataplane.mode is not Mode.EBPF:
+        warnings += (f"no endpoint was judged: {audited.dataplane.why}",)
     if not audited.outcomes:
         warnings += (f"no interface matches {', '.join(order.interfaces)}",)
     return ModuleResult(result, failure, warnings)
@@ -112,6 +115,19 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
         f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
         f"{drifted}{more}. The message of each finding in `endpoints` says what to do"
     )
+
+
+def _not_judged(audited: Audit, allow_no_calico: bool) -> str | None:
+    if allow_no_calico and audited.dataplane.mode is Mode.ABSENT and not audited.unread:
+        return None
+    if not audited.not_judged:
+        return None
+    hint = (
+        ". For a host without Calico, set allow_no_calico"
+        if audited.dataplane.mode is Mode.ABSENT
+        else ""
+    )
+    return f"the endpoints were not all judged: {'; '.join(audited.not_judged)}{hint}"
 
 
 # --- bpf_endpoint ---------------------------------------------------------------------------------

@@ -102,7 +102,9 @@ def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
     result: Result = {
         "changed": bool(changed),
         "endpoints": [outcome(o) for o in sorted(listed, key=lambda o: o.before.interface)],
-        "summary": summary(s.outcomes),
+        "summary": {**summary(s.outcomes), "not_judged": len(s.not_judged)},
+        "dataplane": {"mode": s.dataplane.mode.value, "why": s.dataplane.why},
+        "not_judged": list(s.not_judged),
         "unread": s.unread,
     }
     if with_diff and changed:

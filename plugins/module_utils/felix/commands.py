@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import DataplaneError, Refusal
 from ..kernel import namespace
+from ..kernel.processes import Felix, Process, Sampler, felixes, processes_of_pod
 from . import health, http, log, logfiles, metrics
 from .observation import watched
-from .processes import Felix, Process, Sampler, felixes, processes_of_pod
 
 Params = Mapping[str, Any]
 #: Seconds within which Felix must answer.

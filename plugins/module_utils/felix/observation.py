@@ -15,12 +15,12 @@ from contextlib import closing
 
 from ..errors import DataplaneError, KernelError
 from ..kernel.netlink import TcSocket
+from ..kernel.processes import Sampler
 from ..kernel.snapshot import matching
 from ..kernel.tc_monitor import FilterChange, TcWatch
 from ..kernel.tcx_revision import tcx_revision
 from ..model import HOOKS
 from .churn import Churn, Count
-from .processes import Sampler
 
 #: Seconds between two looks at the processes. A ``tc`` lives for some milliseconds.
 _INTERVAL = 0.02

@@ -53,6 +53,13 @@ def has_local_data(pod: Pod) -> bool:
     return any("emptyDir" in volume for volume in pod["spec"].get("volumes") or ())
 
 
+def has_own_network(pod: Pod) -> bool:
+    """Whether it runs with an interface that the CNI plugin made."""
+    if pod["spec"].get("hostNetwork") or terminating_since(pod) is not None:
+        return False
+    return phase_of(pod) == "Running"
+
+
 def phase_of(pod: Pod) -> str:
     return str((pod.get("status") or {}).get("phase") or "Unknown")
 

@@ -61,8 +61,10 @@ class DrainRecord:
 
 @dataclass(frozen=True)
 class CheckRecord:
+    """``result``: good, bad or not judged."""
+
     name: str
-    ok: bool
+    result: str
     seen: str
     wanted: str
 
@@ -216,18 +218,19 @@ def _checks(fields: _Fields) -> tuple[CheckRecord, ...]:
     if not isinstance(checks, list) or not all(_is_check(c) for c in checks):
         return ()
     return tuple(
-        CheckRecord(
-            one_line(c["name"]), c["ok"], one_line(c.get("seen", "")), one_line(c.get("wanted", ""))
-        )
+        CheckRecord(*(one_line(c.get(key, "")) for key in ("name", "result", "seen", "wanted")))
         for c in fields.mappings("checks")
     )
+
+
+_CHECK_KEYS = {"name", "result", "seen", "wanted", "required", "passes"}
 
 
 def _is_check(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and {"name", "ok"} <= value.keys() <= {"name", "ok", "seen", "wanted"}
-        and isinstance(value["ok"], bool)
+        and {"name", "result"} <= value.keys() <= _CHECK_KEYS
+        and value["result"] in ("good", "bad", "not judged")
     )
 
 

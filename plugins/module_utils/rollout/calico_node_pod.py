@@ -26,8 +26,10 @@ from ..kube.pods import (
     condition,
     container_states,
     controller_of,
+    has_own_network,
     is_finished,
     is_ready,
+    name_of,
     path_of,
     phase_of,
     revision_of,
@@ -157,9 +159,10 @@ class CalicoNodePod:
         for seen in self._looks():
             pod = seen.live or seen.leaving
             if check:
-                return {"changed": False, "pod": None}
+                return {"changed": False, "pod": None, "networked_pods": None}
             if pod and is_current(pod, seen.revision) and is_ready(pod):
-                return {"changed": False, "pod": pod_to_dict(pod)}
+                networked = self._networked_pods()
+                return {"changed": False, "pod": pod_to_dict(pod), "networked_pods": networked}
             self._check_replaceable(seen)
             self._progress.show(self._waiting_for(pod, seen.revision))
         raise self._not_ready(pod)
@@ -253,6 +256,11 @@ class CalicoNodePod:
         owned.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
         strategy = daemonset["spec"].get("updateStrategy") or {}
         return _Seen(self._newest(daemonset), strategy.get("type") == "OnDelete", owned)
+
+    def _networked_pods(self) -> list[str]:
+        on_node = f"spec.nodeName={self._options.node}"
+        pods = self._kube.items("/api/v1/pods", fieldSelector=on_node)
+        return sorted(name_of(pod) for pod in pods if has_own_network(pod))
 
     def _newest(self, daemonset: Object) -> str | None:
         """The hash of the newest revision."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 Seen = Mapping[str, Any]
@@ -28,103 +29,170 @@ class Bounds:
     dirty_since: str = ""
 
 
+class Result(str, Enum):
+    """``not judged``: the evidence is missing, which is never good."""
+
+    GOOD = "good"
+    BAD = "bad"
+    NOT_JUDGED = "not judged"
+
+
 @dataclass(frozen=True)
 class Check:
     name: str
-    ok: bool
+    result: Result
     seen: str
     wanted: str
+    #: A node verifies only if each required check is good. Of the others, none may be bad.
+    required: bool = True
+
+    @property
+    def passes(self) -> bool:
+        return self.result is Result.GOOD or (
+            self.result is Result.NOT_JUDGED and not self.required
+        )
 
 
 def verify(
-    felix: Seen, parity: Seen, bounds: Bounds, probes: Sequence[Seen] = ()
+    felix: Seen,
+    parity: Seen,
+    bounds: Bounds,
+    probes: Sequence[Seen] = (),
+    pods: Sequence[str] | None = None,
 ) -> tuple[Check, ...]:
     """All checks of a node, in the order in which an administrator would make them.
 
     ``felix`` is what felix_info returns, ``parity`` what qdisc_consistency does, ``probes`` the
-    targets of network_probe_info.
+    targets of network_probe_info. ``pods`` are those with a network of their own that run on the
+    node, None if the API was not read.
     """
     return (
         *_health(felix["health"]),
         _log(felix["log"], bounds),
         _metrics(felix),
         _parity(parity),
+        _endpoints(parity, pods),
         _processes(felix["felix"]),
         *_load(felix, bounds),
         *_probes(probes),
     )
 
 
+def _judged(good: bool) -> Result:
+    return Result.GOOD if good else Result.BAD
+
+
 def _health(health: Seen) -> Iterator[Check]:
     wanted = "Felix reports ready"
     if not health["reachable"]:
-        yield Check("readiness", False, f"Felix does not answer: {health['error']}", wanted)
+        seen = f"Felix does not answer: {health['error']}"
+        yield Check("readiness", Result.BAD, seen, wanted)
+        yield Check(_REPORTER, Result.NOT_JUDGED, "Felix does not answer", "ready")
         return
     reporters = {reporter["component"]: reporter for reporter in health["reporters"]}
     unready = [f"{n} ({r['detail']})" for n, r in reporters.items() if r["ready"] is False]
     seen = f"HTTP {health['status']}" + (f", not ready: {', '.join(unready)}" if unready else "")
-    yield Check("readiness", bool(health["ready"]), seen, wanted)
+    yield Check("readiness", _judged(bool(health["ready"])), seen, wanted)
     manager = reporters.get(_REPORTER)
     if manager is None:
-        yield Check(
-            _REPORTER, False, "no such reporter", "reports (is the eBPF dataplane enabled?)"
-        )
+        seen, wanted = "no such reporter", "reports (is the eBPF dataplane enabled?)"
+        yield Check(_REPORTER, Result.NOT_JUDGED, seen, wanted)
     else:
         seen = manager["detail"] or ("ready" if manager["ready"] else "not ready")
-        yield Check(_REPORTER, bool(manager["ready"]), seen, "ready")
+        yield Check(_REPORTER, _judged(bool(manager["ready"])), seen, "ready")
 
 
 def _log(log: Seen | None, bounds: Bounds) -> Check:
     since = f"after {bounds.dirty_since}" if bounds.dirty_since else "since the pod started"
     wanted = f"no endpoint was left dirty {since}"
     if log is None:
-        return Check("log", False, "no log of calico-node was found on the node", wanted)
+        seen = "no log of calico-node was found on the node"
+        return Check("log", Result.NOT_JUDGED, seen, wanted)
     late = [line for line in log["dirty"] if (line["last_at"] or "~") > bounds.dirty_since]
     lines = [f"{line['interface']} {line['count']} times: {line['message']}" for line in late]
-    return Check("log", not late, "; ".join(lines) or "no line", wanted)
+    return Check("log", _judged(not late), "; ".join(lines) or "no line", wanted)
 
 
 def _metrics(felix: Seen) -> Check:
-    """Missing metrics are not an error: they are off by default."""
+    """Metrics are off by default; the log and readiness show the same."""
     metrics = felix["metrics"]
     if metrics is None:
-        return Check(
-            "dirty metric", True, f"not read: {felix['metrics_error']}", "0 if metrics are enabled"
-        )
+        seen = f"not read: {felix['metrics_error']}"
+        wanted = "0 if metrics are enabled"
+        return Check("dirty metric", Result.NOT_JUDGED, seen, wanted, required=False)
     dirty = metrics["dirty"]
-    return Check("dirty metric", dirty == 0, f"{dirty} dirty endpoints", "0")
+    return Check("dirty metric", _judged(dirty == 0), f"{dirty} dirty endpoints", "0")
 
 
 def _parity(parity: Seen) -> Check:
     verdicts = parity["summary"]["verdicts"]
     bad = verdicts["drifted"] + verdicts["contended"]
-    names = [e["interface"] for e in parity["endpoints"] if e["verdict"] != "consistent"]
+    drifted = [
+        f"{e['interface']} ({', '.join(f['code'] for f in e['remaining'])})"
+        for e in parity["endpoints"]
+        if e["verdict"] in ("drifted", "contended")
+    ]
     seen = f"{bad} of {parity['summary']['endpoints']} drifted"
-    return Check("parity", bad == 0, f"{seen}: {', '.join(names)}" if bad else seen, "0 drifted")
+    if bad:
+        return Check("parity", Result.BAD, f"{seen}: {', '.join(drifted)}", "0 drifted")
+    if parity["not_judged"]:
+        return Check("parity", Result.NOT_JUDGED, "; ".join(parity["not_judged"]), "0 drifted")
+    return Check("parity", Result.GOOD, seen, "0 drifted")
+
+
+def _endpoints(parity: Seen, pods: Sequence[str] | None) -> Check:
+    """Each pod with a network of its own has an interface."""
+    wanted = "at least one audited endpoint for each running pod with a network of its own"
+    if pods is None:
+        seen = "the pods of the node were not read from the API"
+        return Check("endpoints", Result.NOT_JUDGED, seen, wanted, required=False)
+    verdicts = parity["summary"]["verdicts"]
+    aside = verdicts["unmanaged"] + verdicts["vanished"]
+    audited = parity["summary"]["endpoints"] - aside
+    seen = f"{audited} endpoints, {len(pods)} pods"
+    if audited < len(pods):
+        return Check("endpoints", Result.BAD, f"{seen}: {', '.join(pods)}", wanted)
+    return Check("endpoints", Result.GOOD, seen, wanted)
 
 
 def _processes(running: Sequence[Seen]) -> Check:
     pids = ", ".join(str(process["pid"]) for process in running)
-    return Check("Felix", len(running) == 1, f"processes: {pids or 'none'}", "exactly one")
+    return Check("Felix", _judged(len(running) == 1), f"processes: {pids or 'none'}", "exactly one")
 
 
 def _load(felix: Seen, bounds: Bounds) -> Iterator[Check]:
     """Checks that need an observation period."""
     churn = felix["churn"]
     if churn is None:
+        for name in ("tc processes", "CPU of Felix", "churn"):
+            yield Check(name, Result.NOT_JUDGED, "not watched: the window is 0 s", "a window > 0")
         return
     most = felix["tc"]["most"]
-    yield Check("tc processes", most <= bounds.tc, f"at most {most}", f"up to {bounds.tc}")
-    cpu = sum(process["cpu"] or 0.0 for process in felix["felix"])
-    yield Check("CPU of Felix", cpu <= bounds.cpu, f"{cpu:.2f} cores", f"up to {bounds.cpu:g}")
+    seen = f"at most {most}"
+    yield Check("tc processes", _judged(most <= bounds.tc), seen, f"up to {bounds.tc}")
+    yield _cpu([process["cpu"] for process in felix["felix"]], bounds)
     busy = [f"{e['interface']} {e['attached']}" for e in churn["interfaces"] if e["attached"]]
     seen = f"{churn['per_minute']:g} changes a minute in {churn['seconds']:g} s"
     seen += f" ({', '.join(busy)})" if busy else ""
-    calm = churn["per_minute"] <= bounds.churn and not churn["overrun"]
-    yield Check("churn", calm, seen, f"up to {bounds.churn:g} a minute")
+    calm = churn["per_minute"] <= bounds.churn
+    if calm and churn["overrun"]:
+        lost = f"{seen}; the kernel dropped notifications"
+        yield Check("churn", Result.NOT_JUDGED, lost, f"up to {bounds.churn:g} a minute")
+    else:
+        yield Check("churn", _judged(calm), seen, f"up to {bounds.churn:g} a minute")
+
+
+def _cpu(cores: Sequence[float | None], bounds: Bounds) -> Check:
+    known = [used for used in cores if used is not None]
+    wanted = f"up to {bounds.cpu:g}"
+    if not cores or len(known) < len(cores):
+        return Check("CPU of Felix", Result.NOT_JUDGED, "not measured", wanted)
+    return Check(
+        "CPU of Felix", _judged(sum(known) <= bounds.cpu), f"{sum(known):.2f} cores", wanted
+    )
 
 
 def _probes(probes: Sequence[Seen]) -> Iterator[Check]:
     for probe in probes:
         seen = f"{probe['elapsed_ms']:.0f} ms" if probe["ok"] else str(probe["error"])
-        yield Check(f"probe {probe['target']}", probe["ok"], seen, "reachable")
+        yield Check(f"probe {probe['target']}", _judged(bool(probe["ok"])), seen, "reachable")

@@ -78,8 +78,8 @@ def result_of(phase: str) -> dict[str, Any]:
         "reattach": parity(endpoint("cali2", "repaired")),
         "verify": {
             "checks": [
-                {"name": "readiness", "ok": True, "seen": "ready", "wanted": "ready"},
-                {"name": "dirty endpoints", "ok": True, "seen": 0, "wanted": 0},
+                {"name": "readiness", "result": "good", "seen": "ready", "wanted": "ready"},
+                {"name": "dirty endpoints", "result": "good", "seen": 0, "wanted": 0},
             ]
         },
         "resume": {"uncordoned": True},

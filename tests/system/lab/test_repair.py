@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.maps import CONNTRACK
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.objects import ready
 from ansible_collections.dataplane.calico_bpf.tests.support.lab.node import Node
 from ansible_collections.dataplane.calico_bpf.tests.support.lab.rollout import (
@@ -64,6 +65,61 @@ def test_a_permanently_dirty_endpoint_is_reported_then_repaired_in_place() -> No
         assert changed(output) == {"worker-1": 0, "worker-2": 0}
         must_be_healthy(rollout)
         assert uids(rollout) == pods
+
+
+@pytest.mark.parametrize("how", ["programs", "clsact"])
+def test_a_node_stripped_of_all_its_programs_is_never_called_healthy(how: str) -> None:
+    """Another agent removed everything; the Felix that runs has no reason to attach again."""
+    with new_rollout(
+        "embedded", nodes=2, endpoints=2, version="v3.29.5", heartbeat=3600
+    ) as rollout:
+        node = rollout.cluster.node("worker-1")
+        for interface in node.interfaces():
+            strip(node, interface, how)
+        bare = len(node.interfaces())
+        code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
+        assert code == 2, output
+        assert re.findall(r"^(\S+) .* failed=1", output, re.M) == ["worker-1"]
+        assert output.count("NO POLICY IS ENFORCED") >= bare
+        code, output = play(rollout, "audit.yml")
+        assert code == 0, output
+        assert f"{bare} of {bare} endpoints drifted" in output
+        code, output = play(rollout, "repair.yml", calico_bpf_batches=["100%"])
+        assert code == 2, output
+        assert f"parity is bad: {bare} of {bare} drifted" in output
+        code, output = play(rollout, "repair.yml", calico_bpf_verify=False)
+        assert code == 2, output
+        assert "NO POLICY IS ENFORCED" in output
+
+
+def test_a_host_without_calico_passes_only_if_the_run_says_so() -> None:
+    with new_rollout("embedded", nodes=1, endpoints=1, version="v3.29.5") as rollout:
+        node = rollout.cluster.node("worker-1")
+        for interface in node.interfaces():
+            strip(node, interface, "clsact")
+        rollout.cluster.kubelet.paused.set()
+        for pid in node.felix_processes():
+            node.exec("kill", "-9", str(pid))
+        node.exec("rm", str(CONNTRACK))
+        code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
+        assert code == 2, output
+        assert "there is no trace of Calico's eBPF dataplane on this node" in output
+        assert "For hosts without Calico, set calico_bpf_allow_no_calico" in output
+        allowed = {"calico_bpf_fail_on_drift": True, "calico_bpf_allow_no_calico": True}
+        for name in ("audit.yml", "repair.yml"):
+            code, output = play(rollout, name, **allowed)
+            assert code == 0, output
+        code, output = play(rollout, "audit.yml")
+        assert code == 0, output
+        assert "NOT JUDGED: there is no trace of Calico" in output
+
+
+def strip(node: Node, interface: str, how: str) -> None:
+    if how == "clsact":
+        node.exec("tc", "qdisc", "del", "dev", interface, "clsact")
+        return
+    for hook in ("ingress", "egress"):
+        node.exec("tc", "filter", "del", "dev", interface, hook)
 
 
 def play(rollout: Rollout, name: str, *args: str, **extra: Any) -> tuple[int, str]:

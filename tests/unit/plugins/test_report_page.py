@@ -88,7 +88,7 @@ def failed() -> Rollout:
     rollout.node("worker-1")
     rollout.phase("worker-2", "reattach", result=parity(endpoint("cali1", "contended")))
     rollout.say("begun", "worker-2", "verify")
-    check = {"name": "dirty endpoints", "ok": False, "seen": "cali1", "wanted": "none"}
+    check = {"name": "dirty endpoints", "result": "bad", "seen": "cali1", "wanted": "none"}
     result = {"checks": [check], "strange": {"key": ["value"]}}
     rollout.say("failed", "worker-2", "verify", 60, message="it does not", result=result)
     rollout.say("note", message="left at OnDelete", result={"sent": 100, "lost": 1})
@@ -128,7 +128,7 @@ def evil() -> Rollout:
         "plan": [step, EVIL], "notes": [EVIL], "felix_message": EVIL, EVIL: {EVIL: EVIL},
     }  # fmt: skip
     drain = {"evicted": [EVIL], "skipped": [{"pod": EVIL, "why": EVIL}], "remaining": [EVIL]}
-    checks = [{"name": EVIL, "ok": False, "seen": EVIL, "wanted": EVIL}]
+    checks = [{"name": EVIL, "result": "bad", "seen": EVIL, "wanted": EVIL}]
     nodes = [{"name": EVIL, "version": EVIL}]
     rollout.say("begun", begin={"title": EVIL, "nodes": nodes, EVIL: [EVIL]}, message=EVIL)
     more = {"former": {"version": EVIL}, "pod": {"version": EVIL}, "checks": checks, EVIL: EVIL}
@@ -187,7 +187,7 @@ def test_the_verdict_comes_first_then_what_to_do() -> None:
         "What to do next", "Check the failed checks of worker-2 below", "Notes", "left at OnDelete",
         "Packets lost: 1 of 100", "Timeline", "Endpoints that drifted",
         "cali1 on worker-2: contended",
-        "Details", "dirty endpoints", "NO", "strange:",
+        "Details", "dirty endpoints", "BAD", "strange:",
     ]  # fmt: skip
     places = [text.find(words) for words in order]
     assert -1 not in places

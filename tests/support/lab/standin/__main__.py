@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ansible_collections.dataplane.calico_bpf.tests.support.felix.maps import pin_map
 from ansible_collections.dataplane.calico_bpf.tests.support.lab.standin import process, server
 from ansible_collections.dataplane.calico_bpf.tests.support.lab.standin.config import Config
 from ansible_collections.dataplane.calico_bpf.tests.support.lab.standin.endpoints import Endpoints
@@ -28,6 +29,7 @@ def main(config: Config) -> None:
     process.show_as("calico-node", "-felix")
     messages = Messages(config.log, config.release)
     messages.starting_up(config.version)
+    pin_map()
     health = Health(messages, config.release)
     endpoints = Endpoints(config, messages)
     server.serve(messages, "Health", ("127.0.0.1", 9099), health.answer)

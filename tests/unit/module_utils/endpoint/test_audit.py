@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import (
+    audit as audit_module,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
     Audit,
     AuditMode,
@@ -20,6 +23,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audi
     audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.dataplane import (
+    Dataplane,
+    Mode,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
@@ -60,6 +67,7 @@ def run(
     kernel: Kernel,
     mode: AuditMode = AuditMode.AUDIT,
     while_settling: Callable[[], object] = lambda: None,
+    mode_of_node: Mode = Mode.EBPF,
     **options: Any,
 ) -> Audit:
     order = AuditOptions(**{"interfaces": ("cali*",), "mode": mode, **options})
@@ -68,7 +76,11 @@ def run(
     def sleep(_unused: float) -> None:
         while_settling()
 
-    return audit(order, kernel, reader, sleep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            audit_module, "read_dataplane", lambda *_: Dataplane(mode_of_node, "no trace")
+        )
+        return audit(order, kernel, reader, sleep)
 
 
 def verdicts(audited: Audit) -> dict[str, Verdict]:
@@ -85,12 +97,27 @@ def test_only_the_wanted_interfaces_are_judged(kernel: Kernel) -> None:
     assert verdicts(seen) == {"cali1": Verdict.DRIFTED}
 
 
-def test_a_node_without_any_program_of_calicos_is_unmanaged(kernel: Kernel) -> None:
+def test_a_node_without_a_trace_of_calico_is_unmanaged_and_not_judged(kernel: Kernel) -> None:
     kernel.put(named("cali1", 1, BARE))
     kernel.put(named("cali2", 2, endpoint((foreign(100),), (tcx(60, "cil_from_netdev"),))))
-    assert set(verdicts(run(kernel)).values()) == {Verdict.UNMANAGED}
-    assert set(verdicts(run(kernel, AuditMode.REPAIR)).values()) == {Verdict.UNMANAGED}
+    for mode in (AuditMode.AUDIT, AuditMode.REPAIR):
+        seen = run(kernel, mode, mode_of_node=Mode.ABSENT)
+        assert set(verdicts(seen).values()) == {Verdict.UNMANAGED}
+        assert seen.not_judged == ("no trace",)
     assert kernel.writes == 0
+
+
+@pytest.mark.parametrize("qdisc", [Qdisc.CLSACT, Qdisc.NONE])
+def test_a_node_in_ebpf_mode_on_which_every_endpoint_is_bare_is_drifted(
+    kernel: Kernel, qdisc: Qdisc
+) -> None:
+    for n in (1, 2, 3):
+        kernel.put(named(f"cali{n}", n, endpoint((), (), qdisc)))
+    seen = run(kernel)
+    assert set(verdicts(seen).values()) == {Verdict.DRIFTED}
+    assert seen.not_judged == ()
+    messages = [f.message for o in seen.outcomes for f in o.found.findings]
+    assert all("NO POLICY IS ENFORCED" in message for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +127,7 @@ def test_bare_endpoints_are_drifted_where_the_caller_says_so(
     kernel: Kernel, options: dict[str, Any]
 ) -> None:
     kernel.put(named("cali1", 1, BARE))
-    assert verdicts(run(kernel, **options)) == {"cali1": Verdict.DRIFTED}
+    assert verdicts(run(kernel, mode_of_node=Mode.ABSENT, **options)) == {"cali1": Verdict.DRIFTED}
 
 
 def test_a_bare_endpoint_among_others_is_drifted(kernel: Kernel) -> None:

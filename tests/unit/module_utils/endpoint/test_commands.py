@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import audit, commands
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
     DataplaneError,
+    KernelError,
     Refusal,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import privilege
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf, privilege
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.dataplane import (
+    Dataplane,
+    Mode,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     INTERFACE,
@@ -32,7 +37,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel
 CONSISTENCY: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],
     "exclude": [], "state": "consistent", "attach_type": "auto", "fail_on_drift": False,
-    "verbose_endpoints": False,
+    "allow_no_calico": False, "verbose_endpoints": False,
 }  # fmt: skip
 ENDPOINT: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interface": INTERFACE,
@@ -143,6 +148,42 @@ def test_drift_that_remains_fails_only_if_asked_to(kernel: Kernel) -> None:
     assert f"1 of 1 endpoints are not consistent: {INTERFACE}: handle_mismatch" in failure
     repaired = commands.qdisc_consistency({**CONSISTENCY, "fail_on_drift": True}, False, False)
     assert repaired.failure is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "allow", "fails"),
+    [
+        (Mode.ABSENT, False, True),
+        (Mode.ABSENT, True, False),
+        (Mode.UNKNOWN, False, True),
+        (Mode.UNKNOWN, True, True),
+    ],
+)
+def test_what_was_not_judged_fails(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, mode: Mode, allow: bool, fails: bool
+) -> None:
+    monkeypatch.setattr(audit, "read_dataplane", lambda *_: Dataplane(mode, "no trace"))
+    kernel.put(endpoint((), ()))
+    params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True, "allow_no_calico": allow}
+    result = commands.qdisc_consistency(params, False, False)
+    assert (result.failure is not None) is fails
+    assert "no endpoint was judged: no trace" in result.warnings
+    assert result.values["dataplane"] == {"mode": mode.value, "why": "no trace"}
+    if fails:
+        assert "the endpoints were not all judged: no trace" in str(result.failure)
+        assert ("allow_no_calico" in str(result.failure)) is (mode is Mode.ABSENT)
+
+
+def test_what_could_not_be_read_fails(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.put(endpoint(at(1), at(1, program=20)))
+
+    def denied(ifindex: int, hook: object) -> None:
+        raise KernelError("query TCX", errno.EPERM)
+
+    monkeypatch.setattr(bpf, "tcx_programs", denied)
+    params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True, "allow_no_calico": True}
+    failure = commands.qdisc_consistency(params, False, False).failure
+    assert "the endpoints were not all judged: could not read tcx (query TCX: EPERM" in str(failure)
 
 
 def test_many_drifted_endpoints_are_abbreviated(kernel: Kernel) -> None:

@@ -13,6 +13,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audi
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.repair import Outcome
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.dataplane import (
+    Dataplane,
+    Mode,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Behaviour,
     Code,
@@ -33,6 +37,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     u32,
 )
 
+EBPF = Dataplane(Mode.EBPF, "1 of 1 interfaces have programs of Calico")
 POLICY = Policy(Behaviour.ADD_THEN_DELETE)
 HEALTHY = endpoint(at(1), at(1, program=20))
 MISMATCH = endpoint(at(1), at(2, program=20), dead_pins=(DeadPin(Hook.EGRESS, "/pins/e"),))
@@ -138,9 +143,9 @@ def test_only_drifted_or_changed_endpoints_are_listed() -> None:
         repaired(replace(MISMATCH, interface="calia")),
         VANISHED,
     )
-    shown = serialize.audit_to_dict(Audit(outcomes), verbose=False, with_diff=False)
+    shown = serialize.audit_to_dict(Audit(outcomes, EBPF), verbose=False, with_diff=False)
     assert [e["interface"] for e in shown["endpoints"]] == ["calia", "calib", "gone"]
-    everything = serialize.audit_to_dict(Audit(outcomes), verbose=True, with_diff=False)
+    everything = serialize.audit_to_dict(Audit(outcomes, EBPF), verbose=True, with_diff=False)
     assert len(everything["endpoints"]) == 5
     assert everything["summary"] == shown["summary"]
 
@@ -163,15 +168,18 @@ def test_the_summary_counts_every_endpoint_and_finding() -> None:
 
 def test_changed_says_whether_steps_were_done() -> None:
     drifted, fixed = seen(MISMATCH, Verdict.DRIFTED), repaired(MISMATCH)
-    audit = serialize.audit_to_dict(Audit((drifted,)), verbose=False, with_diff=True)
+    audit = serialize.audit_to_dict(Audit((drifted,), EBPF), verbose=False, with_diff=True)
     assert not audit["changed"]
     assert "diff" not in audit
     run = serialize.audit_to_dict(
-        Audit((drifted, fixed), {"tcx": "why"}), verbose=False, with_diff=True
+        Audit((drifted, fixed), EBPF, {"tcx": "why"}), verbose=False, with_diff=True
     )
     assert run["changed"]
     assert run["unread"] == {"tcx": "why"}
-    quiet = serialize.audit_to_dict(Audit((fixed,)), verbose=False, with_diff=False)
+    assert run["not_judged"] == ["could not read tcx (why)"]
+    assert run["summary"]["not_judged"] == 1
+    assert (audit["not_judged"], audit["summary"]["not_judged"]) == ([], 0)
+    quiet = serialize.audit_to_dict(Audit((fixed,), EBPF), verbose=False, with_diff=False)
     assert "diff" not in quiet
 
 
@@ -201,7 +209,7 @@ def test_odd_attachments_read_well() -> None:
 
 def test_everything_is_plain_json() -> None:
     outcomes = (seen(MISMATCH, Verdict.DRIFTED), repaired(MISMATCH), VANISHED)
-    shown = serialize.audit_to_dict(Audit(outcomes), verbose=True, with_diff=True)
+    shown = serialize.audit_to_dict(Audit(outcomes, EBPF), verbose=True, with_diff=True)
     assert json.loads(json.dumps(shown)) == shown
     plain = {dict, list, str, int, bool, type(None)}
 

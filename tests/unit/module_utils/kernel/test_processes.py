@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix.processes import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.processes import (
     is_felix,
     pod_uid_in,
 )

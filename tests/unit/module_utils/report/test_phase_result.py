@@ -70,8 +70,8 @@ def test_a_drain() -> None:
 
 def test_checks() -> None:
     assert phase_result(result_of("verify")).checks == (
-        CheckRecord("readiness", True, "ready", "ready"),
-        CheckRecord("dirty endpoints", True, "0", "0"),
+        CheckRecord("readiness", "good", "ready", "ready"),
+        CheckRecord("dirty endpoints", "good", "0", "0"),
     )
 
 
@@ -106,8 +106,8 @@ def test_versions(pod: Any, version: str) -> None:
         {"endpoints": [{"interface": "cali1"}]},
         {"evicted": 3},
         {"checks": [{"name": "n"}]},
-        {"checks": [{"name": "n", "ok": "perhaps"}]},
-        {"checks": [{"name": "n", "ok": True, "more": 1}]},
+        {"checks": [{"name": "n", "result": "perhaps"}]},
+        {"checks": [{"name": "n", "result": "good", "more": 1}]},
         {"checks": "none"},
         {"lost": "some", "sent": True, "uncordoned": "maybe"},
         {"lost": "nan", "sent": "inf"},

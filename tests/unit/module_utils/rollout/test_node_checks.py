@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each check fails for its own reason, and for no other."""
+"""Each check is good, bad or not judged, for its own reason and for no other."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.filter.node_checks import 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.node_checks import (
     Bounds,
     Check,
+    Result,
     verify,
 )
 
@@ -35,15 +36,27 @@ FELIX: dict[str, Any] = {
 }
 PARITY: dict[str, Any] = {
     "endpoints": [],
-    "summary": {"endpoints": 4, "verdicts": {"consistent": 4, "drifted": 0, "contended": 0}},
+    "summary": {
+        "endpoints": 4,
+        "verdicts": {"consistent": 4, "drifted": 0, "contended": 0}
+        | {"repaired": 0, "vanished": 0, "unmanaged": 0},
+    },
+    "not_judged": [],
 }
+PODS = ("demo/web-1", "demo/web-2")
 DIRTY = {"interface": "cali1", "workload": "a/b", "count": 3, "message": "leaving it dirty"}
 DIRTY |= {"first_at": "2026-11-23T22:00:10Z", "last_at": "2026-11-23T22:00:40Z"}
 
 
+def checks_of(
+    felix: dict[str, Any], parity: dict[str, Any] | None = None, **how: Any
+) -> tuple[Check, ...]:
+    how = {"bounds": BOUNDS, "pods": PODS, **how}
+    return verify(felix, parity or PARITY, **how)
+
+
 def failed(felix: dict[str, Any], parity: dict[str, Any] | None = None, **how: Any) -> list[Check]:
-    checks = verify(felix, parity or PARITY, how.get("bounds", BOUNDS), how.get("probes", ()))
-    return [check for check in checks if not check.ok]
+    return [check for check in checks_of(felix, parity, **how) if not check.passes]
 
 
 def with_changes(**changes: Any) -> dict[str, Any]:
@@ -58,29 +71,75 @@ def with_changes(**changes: Any) -> dict[str, Any]:
     return felix
 
 
-def test_a_node_that_is_well() -> None:
-    assert not failed(FELIX)
-    assert len(node_checks(FELIX, PARITY, {"cpu": 2, "tc": 4, "churn": 0})) == 9
+def test_a_healthy_node() -> None:
+    assert {check.result for check in checks_of(FELIX)} == {Result.GOOD}
+    shown = node_checks(FELIX, PARITY, {"cpu": 2, "tc": 4, "churn": 0}, (), PODS)
+    assert len(shown) == 10
+    assert {(check["result"], check["passes"]) for check in shown} == {("good", True)}
 
 
 @pytest.mark.parametrize(
     ("changes", "name", "seen"),
     [
         ({"health__ready": False, "health__status": 503}, "readiness", "HTTP 503"),
-        ({"log": None}, "log", "no log of calico-node was found"),
         ({"log__dirty": [DIRTY]}, "log", "cali1 3 times: leaving it dirty"),
         ({"metrics__dirty": 2}, "dirty metric", "2 dirty endpoints"),
-        ({"felix": []}, "Felix", "processes: none"),
         ({"tc__most": 40}, "tc processes", "at most 40"),
         ({"churn__per_minute": 48.0}, "churn", "48 changes a minute"),
-        ({"churn__overrun": True}, "churn", "0 changes a minute"),
         ({"felix": [{"pid": 10, "age_seconds": 1.0, "cpu": 30.0}]}, "CPU of Felix", "30.00 cores"),
     ],
 )
-def test_what_is_wrong_is_told(changes: dict[str, Any], name: str, seen: str) -> None:
+def test_a_fault_is_bad_and_says_what_was_seen(
+    changes: dict[str, Any], name: str, seen: str
+) -> None:
     only = failed(with_changes(**changes))
-    assert [check.name for check in only] == [name]
+    assert [(check.name, check.result) for check in only] == [(name, Result.BAD)]
     assert seen in only[0].seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"health__reachable": False, "health__error": "refused"}, ["BPFEndpointManager"]),
+        ({"health__reporters": REPORTERS[1:]}, ["BPFEndpointManager"]),
+        ({"log": None}, ["log"]),
+        ({"metrics": None, "metrics_error": "connection refused"}, ["dirty metric"]),
+        ({"churn": None}, ["tc processes", "CPU of Felix", "churn"]),
+        ({"churn__overrun": True}, ["churn"]),
+        ({"felix": [{"pid": 10, "age_seconds": 1.0, "cpu": None}]}, ["CPU of Felix"]),
+        ({"felix": []}, ["CPU of Felix"]),
+    ],
+)
+def test_missing_evidence_is_not_judged_and_never_good(
+    changes: dict[str, Any], names: list[str]
+) -> None:
+    checks = checks_of(with_changes(**changes))
+    assert [c.name for c in checks if c.result is Result.NOT_JUDGED] == names
+    # Metrics are off by default, and the log and readiness show the same.
+    assert [c.name for c in checks if c.name in names and c.passes] == [
+        name for name in names if name == "dirty metric"
+    ]
+
+
+def test_missing_evidence_of_parity_and_endpoints() -> None:
+    unread = {**PARITY, "not_judged": ["could not read tcx (EPERM)"]}
+    (parity,) = failed(FELIX, unread)
+    assert (parity.name, parity.result) == ("parity", Result.NOT_JUDGED)
+    assert parity.seen == "could not read tcx (EPERM)"
+    unknown = [c for c in checks_of(FELIX, pods=None) if c.result is Result.NOT_JUDGED]
+    assert [(c.name, c.required) for c in unknown] == [("endpoints", False)]
+
+
+def test_a_pod_without_an_endpoint_is_bad() -> None:
+    (only,) = failed(FELIX, pods=[f"demo/web-{n}" for n in range(5)])
+    assert (only.name, only.result) == ("endpoints", Result.BAD)
+    assert only.seen.startswith("4 endpoints, 5 pods: demo/web-0, ")
+
+
+def test_unmanaged_endpoints_do_not_count() -> None:
+    parity = copy.deepcopy(PARITY)
+    parity["summary"]["verdicts"]["unmanaged"] = 4
+    assert [check.name for check in failed(FELIX, parity)] == ["endpoints"]
 
 
 def test_two_felixes() -> None:
@@ -95,8 +154,8 @@ def test_a_felix_that_does_not_answer() -> None:
 
 def test_a_reporter_that_is_not_ready_or_not_there() -> None:
     dirty = {**REPORTERS[0], "ready": False, "detail": "Failed to configure some interfaces."}
-    names = [check.name for check in failed(with_changes(health__reporters=[dirty]))]
-    assert names == ["BPFEndpointManager"]
+    (only,) = failed(with_changes(health__reporters=[dirty]))
+    assert (only.name, only.result) == ("BPFEndpointManager", Result.BAD)
     assert "no such reporter" in failed(with_changes(health__reporters=REPORTERS[1:]))[0].seen
 
 
@@ -106,21 +165,15 @@ def test_lines_from_before_a_repair_do_not_count() -> None:
     assert failed(felix, bounds=Bounds(2, 4, 0, "2026-11-23T22:00:39Z"))
 
 
-def test_metrics_that_are_off_are_no_fault() -> None:
-    assert not failed(with_changes(metrics=None, metrics_error="connection refused"))
-
-
 @pytest.mark.parametrize("verdict", ["drifted", "contended"])
 def test_drift(verdict: str) -> None:
     parity = copy.deepcopy(PARITY)
     parity["summary"]["verdicts"][verdict] = 1
-    parity["endpoints"] = [{"interface": "cali1", "verdict": verdict}]
-    assert [check.seen for check in failed(FELIX, parity)] == ["1 of 4 drifted: cali1"]
-
-
-def test_without_a_window_nothing_is_said_of_load() -> None:
-    names = {check.name for check in verify(with_changes(churn=None), PARITY, BOUNDS)}
-    assert names.isdisjoint({"churn", "CPU of Felix", "tc processes"})
+    found = [{"code": "handle_mismatch"}, {"code": "dead_pin"}]
+    parity["endpoints"] = [{"interface": "cali1", "verdict": verdict, "remaining": found}]
+    assert [check.seen for check in failed(FELIX, parity)] == [
+        "1 of 4 drifted: cali1 (handle_mismatch, dead_pin)"
+    ]
 
 
 def test_probes() -> None:
