@@ -149,7 +149,7 @@ progress:
   type: str
   sample: "[node 2/5 worker-2] drain: done in 41 s"
 verdict:
-  description: V(running), V(completed), V(stopped) or V(interrupted), after this event.
+  description: V(running), V(completed), V(partial), V(stopped) or V(interrupted), after this event.
   returned: when O(directory) is given
   type: str
   sample: running

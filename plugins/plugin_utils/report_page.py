@@ -83,6 +83,8 @@ def headline(report: Report) -> str:
         counted += f", {back} rolled back"
     if report.verdict is RunVerdict.COMPLETED:
         return f"Completed: {counted}"
+    if report.verdict is RunVerdict.PARTIAL:
+        return f"Completed in part, more is left: {counted}"
     if report.verdict is RunVerdict.STOPPED:
         return f"Stopped{at}: {counted}"
     if report.verdict is RunVerdict.INTERRUPTED:

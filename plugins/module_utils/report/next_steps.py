@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .phases import State
-from .summary import Report, RunVerdict, Stop
+from .summary import Report, RunVerdict, Stop, pods_left
 
 _LOOK = {
     "preflight": "Fix the problems in the message. This phase changes nothing.",
@@ -130,5 +130,11 @@ def _what_is_left(report: Report) -> Iterator[str]:
             "its event is missing here."
         )
     untouched = report.totals.nodes.get(State.UNTOUCHED.value, 0)
-    if untouched and report.verdict is RunVerdict.COMPLETED:
+    if untouched and report.verdict is RunVerdict.PARTIAL:
         yield f"{untouched} nodes were not touched: run the playbook for them too."
+    old = pods_left(report.result)
+    if old:
+        yield (
+            f"{old} calico-node pods have an older revision, and the DaemonSet stays at OnDelete: "
+            "run the playbook for the other nodes too, which then restores the update strategy."
+        )

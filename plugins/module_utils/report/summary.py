@@ -21,12 +21,19 @@ from .phases import BAD, STATE_OF, PhaseRecord, State, phases_of
 
 
 class RunVerdict(str, Enum):
-    """``interrupted``: the run ended without a final event, as a later run recorded."""
+    """``interrupted``: the run ended without a final event, as a later run recorded.
+
+    ``partial``: all that the run was limited to is done, and nodes or old pods are left.
+    """
 
     COMPLETED = "completed"
+    PARTIAL = "partial"
     STOPPED = "stopped"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
+
+
+ENDED_WELL = (RunVerdict.COMPLETED, RunVerdict.PARTIAL)
 
 
 @dataclass(frozen=True)
@@ -146,13 +153,17 @@ def summarize(
     nodes = tuple(_node(n, versions.get(n, ""), es, over) for n, es in by_node.items())
     phases = tuple(phases_of([e for e in own if not e.node], over))
     stop = _located(_stop(own), nodes)
-    verdict = _verdict(ended_by, stop, nodes, phases)
     last = own[-1].at
     notes = tuple(
         Note(at=e.at, node=e.node, phase=e.phase, message=e.message, result=phase_result(e.result))
         for e in own
         if e.status is Status.NOTE
     )
+    result = _own_result(e for e in own if e.of_the_run)
+    totals = _totals(nodes, phases, [n.result for n in notes], max(e.total for e in own))
+    verdict = _verdict(ended_by, stop, nodes, phases)
+    if verdict is RunVerdict.COMPLETED and (pods_left(result) or _untouched(totals)):
+        verdict = RunVerdict.PARTIAL
     return Report(
         run=run,
         title=title,
@@ -163,16 +174,26 @@ def summarize(
         last_event_at=last,
         seconds=seconds_between(own[0].at, last),
         message=next((e.message for e in reversed(own) if e.of_the_run), ""),
-        stop=None if verdict is RunVerdict.COMPLETED else stop,
-        totals=_totals(nodes, phases, [n.result for n in notes], max(e.total for e in own)),
+        stop=None if verdict in ENDED_WELL else stop,
+        totals=totals,
         nodes=nodes,
         phases=phases,
         notes=notes,
         about=begin,
-        result=_own_result(e for e in own if e.of_the_run),
+        result=result,
         earlier=tuple(_earlier(events, run, check)),
         unreadable=tuple(unreadable),
     )
+
+
+def pods_left(result: PhaseResult) -> int:
+    """How many calico-node pods have an older revision at the end of a run."""
+    left = result.other.get("pods_left")
+    return left if isinstance(left, int) else 0
+
+
+def _untouched(totals: Totals) -> int:
+    return totals.nodes.get(State.UNTOUCHED.value, 0)
 
 
 def _named_nodes(nodes: Any, begin: dict[str, Any]) -> dict[str, str]:

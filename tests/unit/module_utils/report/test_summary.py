@@ -182,10 +182,23 @@ def test_finished_without_touching_all_says_so(rollout: Rollout) -> None:
     rollout.say("skipped", "w1", message="already at v3.29.5")
     rollout.say("finished", total=5)
     made = of(rollout)
-    assert made.verdict is RunVerdict.COMPLETED
+    assert made.verdict is RunVerdict.PARTIAL
     assert made.totals.nodes == {"skipped": 1, "untouched": 4}
     assert made.nodes[0].message == "already at v3.29.5"
     assert next_steps(made) == ("4 nodes were not touched: run the playbook for them too.",)
+
+
+def test_a_limited_run_leaves_old_pods(rollout: Rollout) -> None:
+    for name in ("w1", "w2", "w3"):
+        rollout.node(name)
+    rollout.say("finished", result={"pods_left": 2})
+    made = of(rollout)
+    assert made.verdict is RunVerdict.PARTIAL
+    assert made.stop is None
+    (step,) = next_steps(made)
+    assert step.startswith(
+        "2 calico-node pods have an older revision, and the DaemonSet stays at OnDelete"
+    )
 
 
 def test_a_failed_preflight_of_the_run(rollout: Rollout) -> None:
