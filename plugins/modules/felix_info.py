@@ -244,6 +244,20 @@ log:
         Its version, by its start-up line; null where that was not logged. Felix logs it only with
         C(FELIX_LOGSEVERITYSCREEN) set to C(Info) in its environment.
       type: str
+    load_failures:
+      description: The errors of libbpf about programs that failed to load since it began, at most 20 different ones.
+      type: list
+      elements: dict
+      contains:
+        message:
+          description: The line of libbpf.
+          type: str
+        count:
+          description: How often it was logged.
+          type: int
+        last_at:
+          description: When it was last logged; null if the container runtime adds no time.
+          type: str
     dirty:
       description: The interfaces that it left dirty since it began, healed or not.
       type: list
@@ -267,6 +281,11 @@ log:
         message:
           description: What it said last.
           type: str
+        load_failed:
+          description: >-
+            Whether the message says that the programs of one direction failed to load, C(({false 0 0})). The
+            slots of the two hooks do not differ then; RV(log.load_failures) has the cause.
+          type: bool
   sample:
     files: [/var/log/pods/kube-system_calico-node-x2x4p_5d6f/calico-node/0.log]
     since: "2026-11-23T22:00:00Z"
@@ -278,9 +297,11 @@ log:
         count: 60
         first_at: "2026-11-23T22:00:05Z"
         last_at: "2026-11-23T22:10:05Z"
+        load_failed: false
         message: >-
           Failed to apply policy to endpoint, leaving it dirty error=ingress qdisc info
           ({true 49152 2}) does not equal egress qdisc info ({true 49152 1})
+    load_failures: []
 log_error:
   description: Why there is no log; null where there is.
   returned: always

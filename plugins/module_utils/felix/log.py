@@ -25,6 +25,13 @@ from typing import NamedTuple
 
 _FELIX = "] felix/"
 _STARTS = "Felix starting up"
+#: In libbpf's own lines, which have no prefix of Felix (libbpf 1.x, src/libbpf.c and src/elf.c).
+_LIBBPF = "libbpf: "
+_LOAD_FAILURE = re.compile(r"load failed|failed to (?:load|open|create)")
+#: The most different load failures that are returned.
+_MOST_FAILURES = 20
+#: A hook's slot in a message if the program for it could not be loaded.
+_NOT_ATTACHED = "({false 0 0})"
 _DIRTY = ("leaving it dirty", "Failed to apply policy to interface, will retry")
 #: The most lines of one message that are read.
 _LONGEST = 30
@@ -43,7 +50,9 @@ _ZONE = re.compile(r"([+-])(\d\d):(\d\d)$")
 class Dirty:
     """An interface that Felix left dirty ``count`` times; ``message`` is the last one.
 
-    ``interface`` is ``?`` if the line was cut off. Times are ISO, UTC.
+    ``interface`` is ``?`` if the line was cut off. ``load_failed``: the programs of one direction
+    failed to load, which only libbpf's lines explain; the slots of the two hooks do not differ.
+    Times are ISO, UTC.
     """
 
     interface: str
@@ -52,6 +61,16 @@ class Dirty:
     first_at: str | None
     last_at: str | None
     message: str
+    load_failed: bool = False
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """A line of libbpf about a program that could not be loaded. Times are ISO, UTC."""
+
+    message: str
+    count: int
+    last_at: str | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,7 @@ class Log:
     newest_at: str | None
     version: str | None
     dirty: tuple[Dirty, ...]
+    load_failures: tuple[LoadFailure, ...] = ()
 
 
 class _Entry(NamedTuple):
@@ -82,6 +102,7 @@ def read(text: str) -> Log:
         newest_at=_entry(text, newest).at,
         version=_version(text, start),
         dirty=_dirty(text, start),
+        load_failures=_load_failures(text, start),
     )
 
 
@@ -100,6 +121,20 @@ def _dirty(text: str, start: int) -> tuple[Dirty, ...]:
             new = replace(new, count=old.count + 1, first_at=old.first_at)
         found[new.interface] = new
     return tuple(found[interface] for interface in sorted(found))
+
+
+def _load_failures(text: str, start: int) -> tuple[LoadFailure, ...]:
+    found: dict[str, LoadFailure] = {}
+    for at in _occurrences(text, _LIBBPF, start):
+        begin = text.rfind("\n", 0, at) + 1
+        stamp, line = _unwrapped(text, begin)
+        message = line[line.find(_LIBBPF) :].strip()
+        if not _LOAD_FAILURE.search(message):
+            continue
+        count = found[message].count if message in found else 0
+        if count or len(found) < _MOST_FAILURES:
+            found[message] = LoadFailure(message, count + 1, _utc(stamp))
+    return tuple(found.values())
 
 
 def _dirty_in(entry: _Entry) -> Dirty:
@@ -122,6 +157,7 @@ def _dirty_in(entry: _Entry) -> Dirty:
         first_at=entry.at,
         last_at=entry.at,
         message=fields[1],
+        load_failed=_NOT_ATTACHED in fields[1],
     )
 
 

@@ -27,6 +27,8 @@ class Bounds:
     churn: float
     #: Only later lines about dirty endpoints count (ISO time); "" counts all.
     dirty_since: str = ""
+    #: Errors of libbpf about loading a program since Felix started.
+    load_failures: int = 0
 
 
 class Result(str, Enum):
@@ -69,7 +71,8 @@ def verify(
     return (
         *_health(felix["health"]),
         _log(felix["log"], bounds),
-        _metrics(felix),
+        _program_loads(felix["log"], bounds),
+        _metrics(felix, parity),
         _parity(parity),
         _endpoints(parity, pods),
         _processes(felix["felix"]),
@@ -110,18 +113,51 @@ def _log(log: Seen | None, bounds: Bounds) -> Check:
         return Check("log", Result.NOT_JUDGED, seen, wanted)
     late = [line for line in log["dirty"] if (line["last_at"] or "~") > bounds.dirty_since]
     lines = [f"{line['interface']} {line['count']} times: {line['message']}" for line in late]
+    if any(line["load_failed"] for line in late):
+        lines.append(
+            "({false 0 0}) means that the programs of one direction failed to load: a repair of "
+            "the filters does not help until libbpf's error is fixed"
+        )
     return Check("log", _judged(not late), "; ".join(lines) or "no line", wanted)
 
 
-def _metrics(felix: Seen) -> Check:
-    """Metrics are off by default; the log and readiness show the same."""
+def _program_loads(log: Seen | None, bounds: Bounds) -> Check:
+    """A program that failed to load may leave an endpoint attached and ready, but without policy.
+
+    Releases 3.31.7 and 3.32.1 then report ready and no dirty endpoint, and the packets of an
+    allowed pod are dropped. A later line of Felix does not show whether a retry succeeded.
+    """
+    wanted = f"up to {bounds.load_failures} errors of libbpf about loading since Felix started"
+    if log is None:
+        seen = "no log of calico-node was found on the node"
+        return Check("program loads", Result.NOT_JUDGED, seen, wanted)
+    count = sum(failure["count"] for failure in log["load_failures"])
+    if count > bounds.load_failures:
+        lines = "; ".join(f"{f['message']} ({f['count']} times)" for f in log["load_failures"])
+        return Check("program loads", Result.NOT_JUDGED, lines, wanted)
+    return Check("program loads", Result.GOOD, f"{count} errors", wanted)
+
+
+def _metrics(felix: Seen, parity: Seen) -> Check:
+    """Metrics are off by default; the log and readiness show the same.
+
+    ``happy`` counts the workload endpoints whose policy Felix has applied.
+    """
     metrics = felix["metrics"]
     if metrics is None:
         seen = f"not read: {felix['metrics_error']}"
         wanted = "0 if metrics are enabled"
         return Check("dirty metric", Result.NOT_JUDGED, seen, wanted, required=False)
-    dirty = metrics["dirty"]
-    return Check("dirty metric", _judged(dirty == 0), f"{dirty} dirty endpoints", "0")
+    dirty, happy = metrics["dirty"], metrics["happy"]
+    audited = _audited(parity)
+    seen = f"{dirty} dirty endpoints, {happy} happy"
+    wanted = f"0 dirty, at least {audited} happy"
+    return Check("dirty metric", _judged(dirty == 0 and happy >= audited), seen, wanted)
+
+
+def _audited(parity: Seen) -> int:
+    verdicts = parity["summary"]["verdicts"]
+    return int(parity["summary"]["endpoints"] - verdicts["unmanaged"] - verdicts["vanished"])
 
 
 def _parity(parity: Seen) -> Check:
@@ -146,9 +182,7 @@ def _endpoints(parity: Seen, pods: Sequence[str] | None) -> Check:
     if pods is None:
         seen = "the pods of the node were not read from the API"
         return Check("endpoints", Result.NOT_JUDGED, seen, wanted, required=False)
-    verdicts = parity["summary"]["verdicts"]
-    aside = verdicts["unmanaged"] + verdicts["vanished"]
-    audited = parity["summary"]["endpoints"] - aside
+    audited = _audited(parity)
     seen = f"{audited} endpoints, {len(pods)} pods"
     if audited < len(pods):
         return Check("endpoints", Result.BAD, f"{seen}: {', '.join(pods)}", wanted)

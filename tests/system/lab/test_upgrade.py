@@ -110,7 +110,7 @@ def the_report_is_complete(rollout: Rollout, seeded: dict[str, list[str]]) -> No
         ended = node["ended"]
         assert repaired(node) == set(seeded.get(node["name"], ()))
         checks = phase_of(node, "verify")["checks"]
-        assert len(checks) == 10
+        assert len(checks) == 11
         assert {check["result"] for check in checks} == {"good"}
     assert [node["name"] for node in report["nodes"]] == list(rollout.cluster.nodes)
     totals = report["totals"]

@@ -139,3 +139,25 @@ def test_the_other_processes_of_calico_node_say_nothing_of_felix() -> None:
     assert log.newest_at == at(1)
     assert read("") == Log(None, None, None, ())
     assert read(text).version == "v3.29.1"
+
+
+LOAD = "libbpf: prog 'calico_tc_norm_pol_tail': BPF program load failed: Invalid argument"
+OPEN = "libbpf: elf: failed to open /usr/lib/calico/bpf/from_wep_debug.o: No such file or directory"
+
+
+@pytest.mark.parametrize("wrap", ["2026-11-23T22:00:07.1Z stderr F {}\n".format, "{}\n".format])
+def test_lines_of_libbpf_about_programs_that_failed_to_load(wrap: object) -> None:
+    assert callable(wrap)
+    harmless = "libbpf: Kernel error message: Exclusivity flag on, cannot modify"
+    log = read("".join(map(wrap, [LOAD])) + cri(starts(1)) + "".join(
+        map(wrap, [LOAD, harmless, OPEN, LOAD])
+    ))  # fmt: skip
+    assert [(f.message, f.count) for f in log.load_failures] == [(LOAD, 2), (OPEN, 1)]
+    assert {f.last_at for f in log.load_failures} <= {at(7), None}
+
+
+def test_a_hook_whose_program_failed_to_load_is_no_mismatch() -> None:
+    line = dirty(5).replace("({true 49152 1})", "({false 0 0})")
+    (found,) = read(cri(starts(1)) + cri(line)).dirty
+    assert found.load_failed
+    assert not read(cri(starts(1)) + cri(dirty(5))).dirty[0].load_failed

@@ -30,7 +30,7 @@ FELIX: dict[str, Any] = {
     | {"error": None},
     "metrics": {"endpoints": 4, "dirty": 0, "happy": 4},
     "metrics_error": None,
-    "log": {"files": ["0.log"], "since": "2026-11-23T22:00:00Z", "dirty": []},
+    "log": {"files": ["0.log"], "since": "2026-11-23T22:00:00Z", "dirty": [], "load_failures": []},
     "churn": {"seconds": 12.0, "changes": 0, "per_minute": 0.0, "interfaces": []}
     | {"overrun": False},
 }
@@ -45,7 +45,11 @@ PARITY: dict[str, Any] = {
 }
 PODS = ("demo/web-1", "demo/web-2")
 DIRTY = {"interface": "cali1", "workload": "a/b", "count": 3, "message": "leaving it dirty"}
+DIRTY |= {"load_failed": False}
 DIRTY |= {"first_at": "2026-11-23T22:00:10Z", "last_at": "2026-11-23T22:00:40Z"}
+
+
+FAILURE = {"message": "libbpf: failed to load object", "count": 3, "last_at": None}
 
 
 def checks_of(
@@ -74,7 +78,7 @@ def with_changes(**changes: Any) -> dict[str, Any]:
 def test_a_healthy_node() -> None:
     assert {check.result for check in checks_of(FELIX)} == {Result.GOOD}
     shown = node_checks(FELIX, PARITY, {"cpu": 2, "tc": 4, "churn": 0}, (), PODS)
-    assert len(shown) == 10
+    assert len(shown) == 11
     assert {(check["result"], check["passes"]) for check in shown} == {("good", True)}
 
 
@@ -102,7 +106,8 @@ def test_a_fault_is_bad_and_says_what_was_seen(
     [
         ({"health__reachable": False, "health__error": "refused"}, ["BPFEndpointManager"]),
         ({"health__reporters": REPORTERS[1:]}, ["BPFEndpointManager"]),
-        ({"log": None}, ["log"]),
+        ({"log": None}, ["log", "program loads"]),
+        ({"log__load_failures": [FAILURE]}, ["program loads"]),
         ({"metrics": None, "metrics_error": "connection refused"}, ["dirty metric"]),
         ({"churn": None}, ["tc processes", "CPU of Felix", "churn"]),
         ({"churn__overrun": True}, ["churn"]),
@@ -134,6 +139,23 @@ def test_a_pod_without_an_endpoint_is_bad() -> None:
     (only,) = failed(FELIX, pods=[f"demo/web-{n}" for n in range(5)])
     assert (only.name, only.result) == ("endpoints", Result.BAD)
     assert only.seen.startswith("4 endpoints, 5 pods: demo/web-0, ")
+
+
+def test_load_failures_may_be_accepted() -> None:
+    felix = with_changes(log__load_failures=[FAILURE])
+    assert not failed(felix, bounds=Bounds(2, 4, 0, load_failures=3))
+    (doubt,) = failed(felix, bounds=Bounds(2, 4, 0, load_failures=2))
+    assert doubt.seen == "libbpf: failed to load object (3 times)"
+
+
+def test_a_program_that_failed_to_load_is_not_called_a_mismatch() -> None:
+    (only,) = failed(with_changes(log__dirty=[{**DIRTY, "load_failed": True}]))
+    assert "the programs of one direction failed to load" in only.seen
+
+
+def test_an_endpoint_to_which_felix_applied_no_policy_is_bad() -> None:
+    (only,) = failed(with_changes(metrics__happy=3))
+    assert (only.result, only.seen) == (Result.BAD, "0 dirty endpoints, 3 happy")
 
 
 def test_unmanaged_endpoints_do_not_count() -> None:
