@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from .endpoint_outline import outline
+
 Seen = Mapping[str, Any]
 #: The reporter that is ready only while no endpoint is dirty (felix/dataplane/linux/bpf_ep_mgr.go).
 _REPORTER = "BPFEndpointManager"
@@ -163,14 +165,10 @@ def _audited(parity: Seen) -> int:
 def _parity(parity: Seen) -> Check:
     verdicts = parity["summary"]["verdicts"]
     bad = verdicts["drifted"] + verdicts["contended"]
-    drifted = [
-        f"{e['interface']} ({', '.join(f['code'] for f in e['remaining'])})"
-        for e in parity["endpoints"]
-        if e["verdict"] in ("drifted", "contended")
-    ]
+    drifted = [e for e in parity["endpoints"] if e["verdict"] in ("drifted", "contended")]
     seen = f"{bad} of {parity['summary']['endpoints']} drifted"
     if bad:
-        return Check("parity", Result.BAD, f"{seen}: {', '.join(drifted)}", "0 drifted")
+        return Check("parity", Result.BAD, f"{seen}: {outline(drifted)}", "0 drifted")
     if parity["not_judged"]:
         return Check("parity", Result.NOT_JUDGED, "; ".join(parity["not_judged"]), "0 drifted")
     return Check("parity", Result.GOOD, seen, "0 drifted")

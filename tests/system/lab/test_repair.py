@@ -41,7 +41,10 @@ def test_a_permanently_dirty_endpoint_is_reported_then_repaired_in_place() -> No
 
         code, output = play(rollout, "audit.yml")
         assert code == 0, output
-        assert re.search(rf"1 of \d .* Felix is not ready;.* {interface}: drifted", output)
+        assert re.search(
+            rf"1 of \d .* Felix is not ready;.* {interface} is drifted, outlook stuck: handle_mis",
+            output,
+        )
         assert re.search(r"0 of \d .* Felix is ready", output)
         code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
         assert code == 2, output

@@ -192,9 +192,10 @@ def test_drift(verdict: str) -> None:
     parity = copy.deepcopy(PARITY)
     parity["summary"]["verdicts"][verdict] = 1
     found = [{"code": "handle_mismatch"}, {"code": "dead_pin"}]
-    parity["endpoints"] = [{"interface": "cali1", "verdict": verdict, "remaining": found}]
+    endpoint = {"interface": "cali1", "verdict": verdict, "outlook": "stuck", "remaining": found}
+    parity["endpoints"] = [endpoint]
     assert [check.seen for check in failed(FELIX, parity)] == [
-        "1 of 4 drifted: cali1 (handle_mismatch, dead_pin)"
+        f"1 of 4 drifted: cali1 is {verdict}, outlook stuck: handle_mismatch, dead_pin"
     ]
 
 

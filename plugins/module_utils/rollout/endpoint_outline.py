@@ -1,0 +1,46 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with the endpoints of a node, in a text of a readable size. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: How many endpoints are named before the others are only counted.
+NAMED = 20
+_WORDS = 300
+
+Seen = Mapping[str, Any]
+
+
+def outline(endpoints: Sequence[Seen], messages: bool = False) -> str:
+    """The first endpoints with what is wrong with each, then counts by code for the others.
+
+    ``endpoints`` are those of qdisc_consistency. With ``messages`` each finding is explained, which
+    takes a few lines of a terminal for each endpoint.
+    """
+    named = [_line(endpoint, messages) for endpoint in endpoints[:NAMED]]
+    others = endpoints[NAMED:]
+    if others:
+        named.append(f"and {len(others)} more ({_counts(others)})")
+    return "; ".join(named)
+
+
+def _line(endpoint: Seen, messages: bool) -> str:
+    key = "message" if messages else "code"
+    found = ", ".join(str(finding[key])[:_WORDS] for finding in _findings(endpoint))
+    state = f"{endpoint['interface']} is {endpoint['verdict']}, outlook {endpoint['outlook']}"
+    return f"{state}: {found}" if found else state
+
+
+def _findings(endpoint: Seen) -> Sequence[Seen]:
+    """Those that are left; those before the repair if it left none."""
+    return endpoint["remaining"] or endpoint["findings"]
+
+
+def _counts(endpoints: Sequence[Seen]) -> str:
+    codes = Counter(f["code"] for endpoint in endpoints for f in _findings(endpoint))
+    return ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))
