@@ -20,14 +20,7 @@ CLUMSY = re.compile(
 CORE = ("calico", "endpoint", "felix", "kernel", "report", "rollout", "kube")
 #: Files whose words are still to be checked.
 LATER = {
-    "plugins/module_utils/kube/drain.py",
-    "plugins/module_utils/kube/lease.py",
     "plugins/module_utils/rollout/preflight.py",
-    "tests/system/lab/conftest.py",
-    "tests/system/lab/contract/test_paging.py",
-    "tests/system/lab/test_calico_node_pod.py",
-    "tests/system/lab/test_lease.py",
-    "tests/system/lab/test_node_drain.py",
     "tests/system/lab/test_refusals.py",
 }
 #: Files in which nobody is the name of a user.

@@ -397,7 +397,7 @@ class CalicoNodePod:
         query: Object = {"container": _CONTAINER, "tailLines": _LOG_LINES}
         query |= {"previous": "true"} if crashed else {}
         try:
-            return self._kube.asking_once().text(f"{path_of(pod)}/log", **query).splitlines()
+            return self._kube.without_retries().text(f"{path_of(pod)}/log", **query).splitlines()
         except ApiError as error:
             return [f"can't be read: {error}"]
 
