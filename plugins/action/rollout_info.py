@@ -17,7 +17,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
     serialize,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
-    Mode,
+    RolloutMode,
     RolloutSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
@@ -62,8 +62,8 @@ class ActionModule(ControllerAction):
 
 
 def _spec(options: Mapping[str, Any]) -> RolloutSpec:
-    mode = Mode(options["mode"])
-    upgrade = mode is Mode.UPGRADE
+    mode = RolloutMode(options["mode"])
+    upgrade = mode is RolloutMode.UPGRADE
     return RolloutSpec(
         namespace=options["namespace"],
         daemonset=options["daemonset"],

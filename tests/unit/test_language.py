@@ -20,7 +20,6 @@ CLUMSY = re.compile(
 CORE = ("calico", "endpoint", "felix", "kernel", "report", "rollout", "kube")
 #: Files whose words are still to be checked.
 LATER = {
-    "plugins/module_utils/rollout/preflight.py",
     "tests/system/lab/test_refusals.py",
 }
 #: Files in which nobody is the name of a user.

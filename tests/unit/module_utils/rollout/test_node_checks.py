@@ -58,7 +58,7 @@ def with_changes(**changes: Any) -> dict[str, Any]:
     return felix
 
 
-def test_a_node_that_is_well() -> None:
+def test_a_healthy_node() -> None:
     assert not failed(FELIX)
     assert len(node_checks(FELIX, PARITY, {"cpu": 2, "tc": 4, "churn": 0})) == 9
 
@@ -77,7 +77,7 @@ def test_a_node_that_is_well() -> None:
         ({"felix": [{"pid": 10, "age_seconds": 1.0, "cpu": 30.0}]}, "CPU of Felix", "30.00 cores"),
     ],
 )
-def test_what_is_wrong_is_told(changes: dict[str, Any], name: str, seen: str) -> None:
+def test_each_problem_is_reported(changes: dict[str, Any], name: str, seen: str) -> None:
     only = failed(with_changes(**changes))
     assert [check.name for check in only] == [name]
     assert seen in only[0].seen
@@ -88,12 +88,12 @@ def test_two_felixes() -> None:
     assert [check.seen for check in failed(with_changes(felix=two))] == ["processes: 10, 11"]
 
 
-def test_a_felix_that_does_not_answer() -> None:
+def test_a_felix_that_does_not_respond() -> None:
     felix = with_changes(health__reachable=False, health__error="connection refused")
     assert "connection refused" in failed(felix)[0].seen
 
 
-def test_a_reporter_that_is_not_ready_or_not_there() -> None:
+def test_a_reporter_that_is_not_ready_or_missing() -> None:
     dirty = {**REPORTERS[0], "ready": False, "detail": "Failed to configure some interfaces."}
     names = [check.name for check in failed(with_changes(health__reporters=[dirty]))]
     assert names == ["BPFEndpointManager"]
@@ -106,7 +106,7 @@ def test_lines_from_before_a_repair_do_not_count() -> None:
     assert failed(felix, bounds=Bounds(2, 4, 0, "2026-11-23T22:00:39Z"))
 
 
-def test_metrics_that_are_off_are_no_fault() -> None:
+def test_disabled_metrics_are_not_an_error() -> None:
     assert not failed(with_changes(metrics=None, metrics_error="connection refused"))
 
 
@@ -118,7 +118,7 @@ def test_drift(verdict: str) -> None:
     assert [check.seen for check in failed(FELIX, parity)] == ["1 of 4 drifted: cali1"]
 
 
-def test_without_a_window_nothing_is_said_of_load() -> None:
+def test_without_a_window_the_load_is_not_checked() -> None:
     names = {check.name for check in verify(with_changes(churn=None), PARITY, BOUNDS)}
     assert names.isdisjoint({"churn", "CPU of Felix", "tc processes"})
 
