@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real Kubernetes API: etcd, kube-apiserver and kube-controller-manager as plain processes.
 
-There is no scheduler: whoever plays the kubelet binds the pods. The flags are those that 1.20 and
-today's servers both know.
+There is no scheduler: the stand-in for the kubelet binds the pods. All flags are known to 1.20 and
+to current servers.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ NOT_FOUND = (
     "KUBEBUILDER_ASSETS is set, and none is cached or on PATH; `make control-plane` builds them"
 )
 _PATIENCE = 60.0
-#: Without nodelifecycle, which takes nodes whose lease nobody renews for lost.
+#: Without nodelifecycle, which marks nodes as lost if their Lease is not renewed.
 _CONTROLLERS = "daemonset,replicaset,disruption,garbagecollector,namespace,podgc"
 #: Become a command that dies with the process of the given id, even one that just died.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-#: Remove a folder when told to, or when nobody is left who could; retried, as servers may be dying.
-_REMOVER = 'read -r told; for i in 1 2 3 4 5 6 7 8 9; do rm -rf "$0" && exit; sleep 0.$i; done'
+#: Remove a folder when stdin is closed, at the latest by the end of this process. Retried, since
+#: servers may still be ending.
+_REMOVER = 'read -r line; for i in 1 2 3 4 5 6 7 8 9; do rm -rf "$0" && exit; sleep 0.$i; done'
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The DaemonSet, ReplicaSet and disruption controllers, and the collector of what nobody owns.
+"""The DaemonSet, ReplicaSet and disruption controllers, and the garbage collector.
 
-Each pass looks at everything anew and is one step of the store: the same objects give the same
+Each pass reads all objects again and is one step of the store: the same objects give the same
 passes. Simpler than the real ones: a DaemonSet's nodes are chosen by ``nodeSelector`` alone, and
 budgets that need the scale of a pod's owner (percentages, ``maxUnavailable``) are counted over the
-pods that are there.
+existing pods.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Owner:
         self._uid = held["metadata"]["uid"]
 
     def _adopt(self, *resources: Resource) -> None:
-        """Take on what the selector selects and nobody owns."""
+        """Adopt the selected objects that have no owner."""
         match = by_selector(self._held["spec"]["selector"])
         mine = {"ownerReferences": [self._reference()]}
         for resource in resources:
@@ -139,7 +139,7 @@ class _Owner:
         me = {"apiVersion": "apps/v1", "kind": self._target.resource.kind, "uid": self._uid}
         return {**me, "name": self._target.name, "controller": True, "blockOwnerDeletion": True}
 
-    def _tell(self, status: Object, counts: Mapping[str, int]) -> None:
+    def _report(self, status: Object, counts: Mapping[str, int]) -> None:
         """A count of 0 that the real API leaves out is left out here too."""
         status |= {name: count for name, count in counts.items() if count}
         status["observedGeneration"] = self._held["metadata"]["generation"]
@@ -153,7 +153,7 @@ class _ReplicaSet(_Owner):
         self._adopt(PODS)
         wanted = self._held["spec"]["replicas"]
         up = self._active()
-        # Those go first that serve nobody yet.
+        # Pods that are not ready are deleted first.
         for pod in sorted(up, key=ready)[: max(0, len(up) - wanted)]:
             self._delete(pod)
         for _missing in range(wanted - len(up)):
@@ -170,7 +170,7 @@ class _ReplicaSet(_Owner):
         available = sum(ready(pod) for pod in up)
         counts = {"readyReplicas": available, "availableReplicas": available}
         counts["fullyLabeledReplicas"] = sum(labelled(pod) for pod in up)
-        self._tell({"replicas": len(up)}, counts)
+        self._report({"replicas": len(up)}, counts)
 
 
 class _DaemonSet(_Owner):
@@ -275,7 +275,7 @@ class _DaemonSet(_Owner):
         }
         counts = {"numberAvailable": available, "numberUnavailable": wanted - available}
         counts["updatedNumberScheduled"] = sum(self._is_current(pod) for pod in here)
-        self._tell(status, counts)
+        self._report(status, counts)
 
 
 def _count_budget(cluster: Cluster, target: Target, budget: Object) -> None:

@@ -20,11 +20,11 @@ Held = Mapping[str, Any]
 
 
 def choose_node(pod: Held, nodes: Sequence[Held], pods: Sequence[Held]) -> str | None:
-    """The node for a pod that has none; None where there is none, or nobody owns the pod.
+    """The node for an unscheduled pod; None if no node takes it, or if it has no owner.
 
-    A DaemonSet's pod goes where it is meant to; any other to the node with the fewest ``pods`` of
-    its owner, then of all, of those that are Ready and not cordoned, and that its nodeSelector
-    selects.
+    A DaemonSet's pod goes to the node of its affinity. Any other pod goes to a node that is Ready
+    and not cordoned and that its nodeSelector selects: the one with the fewest ``pods`` of its
+    owner, then of all.
     """
     names = [node["metadata"]["name"] for node in nodes]
     if meant := meant_for(pod):

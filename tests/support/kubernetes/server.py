@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads it."""
+        """Nothing is logged."""
 
     # --- reading ------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The objects, and the log of what became of them.
+"""The objects, and the log of their changes.
 
-An object in the store is never changed in place: a change puts another one there. So whoever holds
-one may read it without a lock, and must copy it to change it.
+An object in the store is never changed in place: a change replaces it. So it can be read without a
+lock, and must be copied before it is changed.
 """
 
 from __future__ import annotations

@@ -210,13 +210,13 @@ class LabCluster:
         return answer
 
     def all_ready(self) -> bool:
-        """Whether every pod there is to be is there, and Ready."""
+        """Whether all wanted pods exist and are Ready."""
         pods = [*self.pods(manifests.SYSTEM), *self.pods(manifests.DEMO)]
         sets = self._sets("daemonsets"), self._sets("replicasets")
         wanted = sum(s["status"].get("desiredNumberScheduled", 0) for s in sets[0])
         wanted += sum(s["spec"]["replicas"] for s in sets[1])
-        told = all("observedGeneration" in s["status"] for each in sets for s in each)
-        return told and len(pods) == wanted and all(map(ready, pods))
+        observed = all("observedGeneration" in s["status"] for each in sets for s in each)
+        return observed and len(pods) == wanted and all(map(ready, pods))
 
     def _sets(self, kind: str) -> list[dict[str, Any]]:
         sets: list[dict[str, Any]] = self.client.do("GET", f"/apis/apps/v1/{kind}")["items"]

@@ -135,7 +135,7 @@ class Rollout:
         }
 
     def holder(self) -> str:
-        """Who holds the Lease, and has renewed it lately enough; "" for nobody."""
+        """The holder of the Lease if it is not expired, else ""."""
         answer = self.cluster.client.ask("GET", LEASE)
         if answer.code == 404:
             return ""

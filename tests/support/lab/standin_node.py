@@ -59,7 +59,7 @@ class Pod:
         return self.lines("leaving it dirty")
 
     def get(self, path: str, port: int = 9099) -> tuple[int, str]:
-        """(status, body); (0, what is wrong) where nobody listens."""
+        """(status, body); (0, the error) if no server listens."""
         with entered(self.lab.netns):
             try:
                 with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:

@@ -248,9 +248,9 @@ def test_every_acceptable_code_is_known() -> None:
 def test_an_advisory_names_the_nodes_it_applies_to() -> None:
     nodes = (Node("a", kernel="6.12.57+deb13-amd64"), Node("b", kernel="6.1.0"))
     judged = judge(RolloutSpec(version="v3.29.6"), cluster("a", "b", nodes=nodes))
-    nodes = {each.advisory.code: each.nodes for each in judged.advisories}
-    assert nodes["ctlb_kernel"] == ("a",)
-    assert nodes["parity_persists"] == ("a", "b")
+    affected = {each.advisory.code: each.nodes for each in judged.advisories}
+    assert affected["ctlb_kernel"] == ("a",)
+    assert affected["parity_persists"] == ("a", "b")
     assert blocked(judged) == [("known_bad_path", "ctlb_kernel")]
 
 
