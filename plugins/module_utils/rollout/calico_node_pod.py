@@ -132,7 +132,7 @@ class CalicoNodePod:
     def replace(self, check: bool) -> Object:
         """Replace the pod unless it has the newest revision; complete an interrupted replacement.
 
-        :raises Refusal: there is no such node or DaemonSet.
+        :raises Refusal: the node or the DaemonSet does not exist.
         :raises DataplaneError: the old containers did not end in time, or no successor was created.
         """
         self._check_node()
