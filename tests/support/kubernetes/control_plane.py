@@ -45,14 +45,14 @@ _REMOVER = 'read -r line; for i in 1 2 3 4 5 6 7 8 9; do rm -rf "$0" && exit; sl
 
 @dataclass(frozen=True)
 class ControlPlane(Api):
-    """The API as its administrator, and as a user without any rights."""
+    """The API for its administrator, and for a user without permissions."""
 
     nobody: Api
-    #: Where its etcd answers.
+    #: The URL of its etcd.
     etcd_url: str
 
     def compact(self, revision: int) -> None:
-        """Have etcd forget what was before a revision, as the API does every five minutes."""
+        """Compact etcd up to a revision, as the API does every five minutes."""
         host, port = urlsplit(self.etcd_url).netloc.split(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
         try:
@@ -66,7 +66,7 @@ class ControlPlane(Api):
 
 
 def find() -> Path | None:
-    """The folder with etcd and kube-apiserver, at best also kube-controller-manager, if any.
+    """The folder with etcd and kube-apiserver, preferably also kube-controller-manager.
 
     :raises FileNotFoundError: a variable names a folder where one of the first two is missing.
     """
@@ -87,7 +87,7 @@ def _missing(folder: Path) -> list[str]:
 
 @contextmanager
 def control_plane() -> Iterator[ControlPlane]:
-    """An empty control plane of one's own, ready.
+    """A new empty control plane that is ready.
 
     Its processes and files go when it is left; or with the thread that entered it, however that
     ends.
@@ -104,7 +104,7 @@ def control_plane() -> Iterator[ControlPlane]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder that goes even if this process is killed."""
+    """A folder that is removed even if this process is killed."""
     folder = tempfile.mkdtemp(prefix="calico-bpf-control-plane-")
     words = ["sh", "-c", _REMOVER, folder]
     null = subprocess.DEVNULL

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a pod goes, as far as the lab needs a scheduler."""
+"""The choice of a node for a pod, as far as the lab needs a scheduler."""
 
 from __future__ import annotations
 
