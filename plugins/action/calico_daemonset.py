@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stages calico-node's DaemonSet or restores its strategy; the documentation is the module's."""
+"""Stages calico-node's DaemonSet or restores its strategy; documented in its module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cordons a node, or uncordons it; the documentation is the module's."""
+"""Cordons a node, or uncordons it; documented in its module."""
 
 from __future__ import annotations
 

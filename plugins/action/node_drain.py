@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Empties a node; the documentation is the module's."""
+"""Drains a node; documented in its module."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import AUTH
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import Leave
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import (
+    Drain,
+    DrainSpec,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import (
+    RemovalOptions,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
@@ -38,14 +43,14 @@ class ActionModule(ControllerAction):
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         check_least(options, timeout=0, poll=0.1, grace_period=0)
-        order = Order(
+        spec = DrainSpec(
             node=options["node"],
             timeout=options["timeout"],
             poll=options["poll"],
             grace_period=options["grace_period"],
-            leave=Leave(options["force"], options["delete_emptydir_data"]),
+            removal=RemovalOptions(options["force"], options["delete_emptydir_data"]),
             disable_eviction=options["disable_eviction"],
             cordoned_by=options["cordoned_by"],
         )
-        drain = Drain(self.session(options), order)
+        drain = Drain(self.session(options), spec)
         return drain.predict() if self.check_mode else drain.run()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the cluster and judges whether a run may begin; the documentation is the module's."""
+"""Reads the cluster and checks whether a run may start; documented in its module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
     serialize,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
-    Mode,
+    RolloutMode,
     RolloutSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
@@ -52,7 +52,7 @@ class ActionModule(ControllerAction):
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         preflight.check_overrides(options["overrides"])
         spec = _spec(options)
-        kube = connect(options, self.tell)
+        kube = connect(options, self.show)
         missing = missing_permissions(kube, spec)
         if missing:
             return serialize.forbidden(missing)
@@ -62,8 +62,8 @@ class ActionModule(ControllerAction):
 
 
 def _spec(options: Mapping[str, Any]) -> RolloutSpec:
-    mode = Mode(options["mode"])
-    upgrade = mode is Mode.UPGRADE
+    mode = RolloutMode(options["mode"])
+    upgrade = mode is RolloutMode.UPGRADE
     return RolloutSpec(
         namespace=options["namespace"],
         daemonset=options["daemonset"],

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes, keeps and gives up the Lease of a rollout; the documentation is the module's."""
+"""Takes, keeps and releases the Lease of a rollout; documented in its module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connecti
     AUTH,
     connect,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import Held
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import LeaseResult
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
@@ -42,26 +42,26 @@ class ActionModule(ControllerAction):
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         check_least(options, keep_for=0)
         check_least(options["lease"], duration=3)
-        lease = lease_of(Session(connect(options, self.tell), self.tell), options)
+        lease = lease_of(Session(connect(options, self.show), self.show), options)
         if options["state"] == "released":
             return _result(lease.release(self.check_mode))
         operation = lease.renew if options["must_hold"] else lease.take
-        held = operation(self.check_mode)
+        result = operation(self.check_mode)
         if options["keep_for"] and not self.check_mode:
             kept = lease.hold(options["keep_for"])
-            held = replace(held, record=kept.record)
-        return _result(held)
+            result = replace(result, record=kept.record)
+        return _result(result)
 
 
-def _result(held: Held) -> dict[str, Any]:
-    record = held.record
+def _result(result: LeaseResult) -> dict[str, Any]:
+    record = result.record
     return {
-        "changed": held.changed,
+        "changed": result.changed,
         "holder": record.holder or None,
         "acquired_at": _shown(record.acquired),
         "renewed_at": _shown(record.renewed),
         "expires_at": _shown(record.expires),
-        "previous_holder": held.previous.holder or None,
+        "previous_holder": result.previous.holder or None,
     }
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ends one phase of a node and begins the next; the documentation is the module's."""
+"""Ends one phase of a node and begins the next; documented in its module."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ActionModule(ControllerAction):
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         lines = [
-            show_and_record(options["directory"], event, self.tell)[0]
+            show_and_record(options["directory"], event, self.show)[0]
             for event in self._events(options)
         ]
         return {

@@ -26,8 +26,8 @@ options:
         default: kube-system
       holder:
         description:
-          - Who holds it, the same in every task of a run and in no other run. Others see it when
-            they are refused, so say who, from where and since when.
+          - The holder, the same in every task of a run and in no other run. Other runs see it when
+            they are refused, so include the user, the host and the start time.
         type: str
         required: true
       duration:

@@ -10,8 +10,9 @@ module: calico_advisory_info
 short_description: What is known to go wrong between two Calico releases
 version_added: 0.1.0
 description:
-  - Tells what will bite on the way from one release of Calico's eBPF dataplane to another, where it
-    is fixed, and what to do about it. It makes no requests; the advisories are part of the collection.
+  - Returns the known faults of an upgrade from one release of Calico's eBPF dataplane to another, the
+    releases that fix them, and what to do about them. It makes no requests; the advisories are part of
+    the collection.
   - An advisory that depends on an option that is not given is returned too, but never as V(refuse).
   - M(dataplane.calico_bpf.rollout_info) does the same for each node of a cluster.
 options:

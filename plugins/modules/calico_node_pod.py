@@ -57,7 +57,7 @@ options:
     type: float
     default: 300
   poll:
-    description: Seconds between two looks.
+    description: Seconds between two reads of the pod.
     type: float
     default: 1.0
 extends_documentation_fragment:

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: felix_info
-short_description: Tell what Calico's Felix shows of itself on a node
+short_description: Gather the state of Calico's Felix on a node
 version_added: 0.1.0
 description:
-  - Looks at a node from all sides at once, without changing anything. Which Felixes run, and which
-    C(tc) processes; what Felix says of its health and, where they are on, in its metrics; which
-    endpoints it left dirty, by its log.
-  - Over a O(window) it also tells how much CPU Felix uses, how many C(tc) processes there are at a
-    time, and who attaches and detaches filters at which interface.
+  - Returns which Felix and C(tc) processes run on a node, the health that Felix reports, its metrics
+    if they are enabled, and the endpoints that are dirty according to its log. It changes nothing.
+  - Over a O(window) it also measures the CPU usage of Felix, the number of concurrent C(tc)
+    processes, and which process attaches and detaches filters at which interface.
   - Missing data is not an error. A closed port or a missing log is reported in the result.
 options:
   window:
     description:
-      - Seconds to watch. V(0) only looks once, which takes some tenths of a second.
-      - A Felix that can't get done with an endpoint tries again every 10 s, so watch for longer.
+      - Seconds to watch. V(0) reads the state once, which takes some tenths of a second.
+      - Felix retries an endpoint that it failed to program every 10 s, so watch for longer.
     type: float
     default: 0
   interfaces:
@@ -46,11 +45,11 @@ options:
     type: float
     default: 0
   health_url:
-    description: Where Felix tells its health (C(healthHost), C(healthPort)), seen from the node.
+    description: The URL where Felix reports its health (C(healthHost), C(healthPort)), as seen from the node.
     type: str
     default: http://localhost:9099
   metrics_url:
-    description: Where Felix tells its metrics, if C(prometheusMetricsEnabled).
+    description: The URL where Felix serves its metrics, if C(prometheusMetricsEnabled).
     type: str
     default: http://localhost:9091/metrics
   log_files:
@@ -336,13 +335,16 @@ churn:
           type: int
         by:
           description: >-
-            Who did it, by the names of processes. V(gone) had ended before it was seen. V(unknown)
-            asked through a further socket of its own, whose number tells nothing, as libbpf in Felix
-            does. Two names with "or" have the same process id in two containers.
+            The names of the processes that did it. V(gone) is a process that ended before it was
+            identified. V(unknown) used a second netlink socket, whose port id does not identify the
+            process, as libbpf in Felix does. Two names joined by "or" have the same process id in
+            two containers.
           type: list
           elements: str
     overrun:
-      description: Whether more changed at once than the kernel could keep, and so than was counted.
+      description: >-
+        Whether the kernel dropped notifications because too many arrived at once, so that changes
+        are missing from the counts.
       type: bool
   sample:
     seconds: 12.0

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: network_probe_info
-short_description: Tell whether addresses can be reached, from a node or from within its pods
+short_description: Check whether addresses can be reached, from a node or from within its pods
 version_added: 0.1.0
 description:
-  - Asks every target once, all at the same time, and tells which answered and how fast. It changes
-    nothing, and runs nothing in a container.
-  - To ask from within a pod it enters the pod's network namespace, so that the question passes the
-    same programs as the pod's own traffic.
+  - Sends one request to every target, all at the same time, and returns which answered and how fast.
+    It changes nothing, and runs nothing in a container.
+  - To send a request from within a pod it enters the pod's network namespace, so that the request
+    passes the same programs as the pod's own traffic.
 options:
   targets:
     description: What to reach. Each is a O(targets[].url), or a O(targets[].host) and a O(targets[].port).
@@ -23,7 +23,7 @@ options:
     suboptions:
       url:
         description: >-
-          An URL of HTTP or HTTPS. An answer below HTTP 400 is good; a redirection is not followed.
+          An HTTP or HTTPS URL. A status below 400 is a success; redirects are not followed.
         type: str
       host:
         description: The name or address of a TCP service, to which a connection is made and closed.

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_drain
-short_description: Empty a node of its pods, with respect for their disruption budgets
+short_description: Drain a node as its pods' disruption budgets allow
 version_added: 0.1.0
 description:
   - Evicts the pods of a node and waits until they are gone, as C(kubectl drain --ignore-daemonsets)
     does. It runs on the controller and shows what it waits for.
-  - A pod that its budget does not let go is asked again every 5 seconds, while the others go on.
+  - An eviction that a budget refuses is retried every 5 seconds, while other pods are evicted.
   - Pods of DaemonSets and static pods stay.
-  - With O(cordoned_by) it cordons the node, as M(dataplane.calico_bpf.node_cordon) does, as soon as its
-    first pod may go, which it finds out by a dry run of the eviction. Until then, and if nothing was
-    evicted when the task fails, the node takes pods, so that the nodes of a batch leave room for each
-    other's pods.
-  - Without O(cordoned_by), cordon the node before, or the pods come back.
+  - With O(cordoned_by) it cordons the node, as M(dataplane.calico_bpf.node_cordon) does, when a dry run
+    shows that a first pod can be evicted. Until then, and if the task fails before any eviction, the
+    node stays schedulable, so that the nodes of a batch leave room for each other's pods.
+  - Without O(cordoned_by), cordon the node first, or its pods may be scheduled there again.
 options:
   node:
     description: The node.
@@ -31,26 +30,28 @@ options:
     type: float
     default: 600
   poll:
-    description: Seconds between two looks.
+    description: Seconds between two reads of the pods.
     type: float
     default: 1.0
   grace_period:
-    description: Seconds that each pod has to end. By default what the pod itself says.
+    description: The grace period in seconds for each pod. By default that of the pod itself.
     type: int
   force:
-    description: Evict also pods without a controller, which nothing makes again.
+    description: Also evict pods without a controller, which are not recreated.
     type: bool
     default: false
   delete_emptydir_data:
-    description: Evict also pods with emptyDir volumes, whose data is lost.
+    description: Also evict pods with emptyDir volumes, whose data is lost.
     type: bool
     default: false
   disable_eviction:
-    description: Delete the pods instead of evicting them, whatever their budgets say.
+    description: Delete the pods instead of evicting them, which bypasses their budgets.
     type: bool
     default: false
   cordoned_by:
-    description: The run that cordons the node before the first eviction. It is noted on the node.
+    description: >-
+      The run that cordons the node before the first eviction. Its name is saved in an annotation of the
+      node.
     type: str
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
@@ -73,7 +74,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Empty the node before its calico-node is replaced
+- name: Drain the node before its calico-node is replaced
   dataplane.calico_bpf.node_drain:
     node: worker-2
     delete_emptydir_data: true
@@ -81,13 +82,13 @@ EXAMPLES = r"""
     lease:
       holder: "{{ rollout }}"
 
-# What would happen, and which budgets are in the way:
+# What would happen, and which budgets block it:
 #   ansible localhost -C -m dataplane.calico_bpf.node_drain -a node=worker-2
 """
 
 RETURN = r"""
 cordoned:
-  description: Whether this task cordoned the node and left it so, or would.
+  description: Whether this task cordoned the node and left it cordoned, or would.
   returned: unless refused
   type: bool
 evicted:
@@ -97,7 +98,7 @@ evicted:
   elements: str
   sample: [shop/cart-7d4b9c5f6-x2x7k]
 kept:
-  description: The pods that stay.
+  description: The pods that the drain keeps.
   returned: unless refused
   type: list
   elements: dict
@@ -106,11 +107,11 @@ kept:
       description: The pod, as namespace/name.
       type: str
     why:
-      description: Why it stays.
+      description: Why it is kept.
       type: str
   sample: [{pod: kube-system/calico-node-tx5kd, why: of the DaemonSet calico-node}]
 remaining:
-  description: The pods that should go and did not.
+  description: The pods that should be gone and are not.
   returned: always
   type: list
   elements: dict
@@ -119,11 +120,11 @@ remaining:
       description: The pod, as namespace/name.
       type: str
     why:
-      description: What it waits for, or what the caller has to decide.
+      description: What blocks its removal, or which option it needs.
       type: str
   sample: []
 budgets:
-  description: The budgets that would not let these pods go now.
+  description: The budgets that do not allow the eviction of these pods now.
   returned: in check mode
   type: list
   elements: dict
@@ -136,19 +137,19 @@ budgets:
       type: list
       elements: str
     never:
-      description: Waiting does not help.
+      description: Whether the budget never allows it, so that waiting does not help.
       type: bool
     text:
-      description: What it asks for, and what to do.
+      description: What the budget requires, and what to do.
       type: str
   sample: []
 waited_seconds:
-  description: How long it took.
+  description: How long the drain took.
   returned: unless refused
   type: float
   sample: 41.3
 msg:
-  description: What was done, or what is still there and why.
+  description: What was done, or which pods are left and why.
   returned: always
   type: str
   sample: "worker-2 is drained: 14 pods evicted in 41 s"

@@ -127,7 +127,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 install:
-  description: Who looks after the DaemonSet, V(manifest) or V(operator); V(none) where it is not there.
+  description: What manages the DaemonSet, V(manifest) or V(operator); V(none) if it does not exist.
   returned: always
   type: str
   sample: manifest

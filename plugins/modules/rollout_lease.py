@@ -9,18 +9,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout_lease
-short_description: Hold the Lease that lets one rollout at a time work on a cluster
+short_description: Hold the Lease that allows one rollout at a time on a cluster
 version_added: 0.1.0
 description:
-  - Takes, renews or gives up a Kubernetes Lease. It runs on the controller and shows what it waits for.
+  - Takes, renews or releases a Kubernetes Lease. It runs on the controller and shows what it waits for.
   - The Lease of another run is watched. The task fails as soon as it is renewed, and takes it over
-    when it was not renewed for its whole duration, measured on the own monotonic clock. The times in
-    the Lease are not judged, so clocks may differ. A released Lease is taken at once.
-  - Nothing renews it between tasks. Give O(lease.duration) longer than the longest task that does not
+    when it was not renewed for its whole duration, measured on the controller's own monotonic clock.
+    The times in the Lease are not used for this, so clocks may differ. A released Lease is taken at
+    once.
+  - Nothing renews it between tasks. Set O(lease.duration) longer than the longest task that does not
     renew it, or let the actions that wait renew it by their option C(lease).
 options:
   state:
-    description: V(held) takes it, or renews it where it is ours. V(released) gives it up if it is ours.
+    description: >-
+      V(held) takes the Lease, or renews it if the run holds it already. V(released) releases it if the
+      run holds it.
     type: str
     choices: [held, released]
     default: held
@@ -41,7 +44,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: It watches the Lease of another run for as long, and writes nothing.
+    details: It watches the Lease of another run for the same time, and writes nothing.
   diff_mode:
     support: none
   idempotent:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout_record
-short_description: Tell the progress of a rollout, and keep its journal and report
+short_description: Show the progress of a rollout, and keep its journal and report
 version_added: 0.1.0
 description:
   - >-
@@ -39,7 +39,7 @@ options:
       - V(done), V(failed) and V(skipped) of a node or of a phase. A node is done too once its phase
         C(resume) or C(rollback) is.
       - V(unreachable) of a node that no longer answers.
-      - V(note) for anything that the report shall tell.
+      - V(note) for any other message in the report.
       - V(finished), V(stopped) and V(interrupted) end the run. V(stopped) may name the O(node) and
         O(phase); else the report takes the first one that failed. V(interrupted) is said of a run
         by others, after it ended without a word.
@@ -84,10 +84,10 @@ options:
     type: dict
   begin:
     description:
-      - What the run is about, given with its first event. C(title) is the report's; C(nodes) lists
-        the names of the nodes in their order, or mappings with C(name) and C(version), so that the
-        report can also tell which were never reached.
-      - Whatever else it holds is shown as it is.
+      - The description of the run, given with its first event. C(title) is the title of the report;
+        C(nodes) lists the names of the nodes in their order, or mappings with C(name) and C(version),
+        so that the report can also show the nodes that were never reached.
+      - All other keys are shown unchanged.
     type: dict
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
@@ -121,7 +121,7 @@ EXAMPLES = r"""
       nodes: "{{ ansible_play_hosts_all }}"
   run_once: true
 
-- name: Tell that a phase is done, and what it returned
+- name: Record that a phase is done, with its result
   dataplane.calico_bpf.rollout_record:
     directory: "{{ calico_bpf_report_directory }}"
     run: "{{ calico_bpf_run }}"
@@ -132,7 +132,7 @@ EXAMPLES = r"""
     status: done
     result: "{{ drain_result }}"
 
-- name: Tell what stopped the run
+- name: Record what stopped the run
   dataplane.calico_bpf.rollout_record:
     directory: "{{ calico_bpf_report_directory }}"
     run: "{{ calico_bpf_run }}"

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tc_churn_info
-short_description: Count how often programs are attached and detached, and tell by whom
+short_description: Count how often programs are attached and detached, and by which processes
 version_added: 0.1.0
 description:
-  - Listens for a O(window) to what the kernel tells of filters and TCX programs, and counts by
-    interface. It changes nothing.
-  - A Felix at rest changes nothing. One that re-attaches everything every few seconds (Calico issue
-    10143), or that can't get done with an endpoint, shows here at once.
-  - Of programs attached as TCX (from 3.31 on, Linux 6.6 or later) the kernel only counts the changes.
-    They are all called attached, by V(unknown).
+  - Listens for a O(window) to the kernel's notifications about filters and TCX programs, and counts
+    them by interface. It changes nothing.
+  - An idle Felix changes nothing. A Felix that re-attaches everything every few seconds (Calico issue
+    10143), or that fails to program an endpoint, is visible here at once.
+  - For programs attached as TCX (Calico 3.31 or later, Linux 6.6 or later) the kernel only counts the
+    changes. All of them are reported as attached, by V(unknown).
 options:
   window:
-    description: Seconds to listen. Felix tries again every 10 s, so listen for longer.
+    description: Seconds to listen. Felix retries every 10 s, so listen for longer.
     type: float
     default: 12
   interfaces:
@@ -97,13 +97,16 @@ churn:
           type: int
         by:
           description: >-
-            Who did it, by the names of processes. V(gone) had ended before it was seen. V(unknown)
-            asked through a further socket of its own, whose number tells nothing, as libbpf in Felix
-            does. Two names with "or" have the same process id in two containers.
+            The names of the processes that did it. V(gone) is a process that ended before it was
+            identified. V(unknown) used a second netlink socket, whose port id does not identify the
+            process, as libbpf in Felix does. Two names joined by "or" have the same process id in
+            two containers.
           type: list
           elements: str
     overrun:
-      description: Whether more changed at once than the kernel could keep, and so than was counted.
+      description: >-
+        Whether the kernel dropped notifications because too many arrived at once, so that changes
+        are missing from the counts.
       type: bool
   sample:
     seconds: 30.0

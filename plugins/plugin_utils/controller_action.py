@@ -55,7 +55,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
 
         In check mode the Lease is not renewed: it was not taken, and nothing is changed.
         """
-        session = Session(connect(options, self.tell), self.tell)
+        session = Session(connect(options, self.show), self.show)
         if self.check_mode or not options.get("lease"):
             return session
         return replace(session, renew_lease=lease_of(session, options).keep)
@@ -64,6 +64,6 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Show a line of progress at once, with any callback plugin."""
         Display().display(text, color="bright blue")

@@ -14,7 +14,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease im
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 
-#: Which Lease, and as whom; the documentation is the fragment ``lease``'s.
+#: Which Lease, and for which holder; documented in the fragment ``lease``.
 LEASE_OPTION: Mapping[str, Any] = {
     "lease": {
         "type": "dict",

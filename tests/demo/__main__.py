@@ -46,7 +46,7 @@ NODES = 3
 REPORTS = CHECKOUT / ".build/demo"
 #: Everything else is as in production: Felix's retry of 10 s and the 12 s that a node is watched.
 VARIABLES = {"calico_bpf_soak": 10, "calico_bpf_report_dir": str(REPORTS)}
-#: How often Felix is seen to fail before that is called for ever.
+#: How many failures of Felix count as permanent.
 FAILURES = 3
 #: What Ansible itself says of a task that went well.
 _ROUTINE = re.compile(r"(TASK|PLAY)\b|(ok|changed|skipping|included): |[ }\]]|\S+ +: ok=|$")
@@ -190,7 +190,9 @@ def play(promises: Promises) -> None:
         upgrade(cluster, promises)
         heading(4, "What is left:")
         see_what_is_left(cluster, promises)
-        heading(5, "The packets meanwhile (bypassed: not met by Calico's programs at both hooks):")
+        heading(
+            5, "The packets during this (bypassed: not met by Calico's programs at both hooks):"
+        )
         count_packets(flowing, promises)
 
 

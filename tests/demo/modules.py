@@ -97,7 +97,7 @@ class Endpoint:
 
 @contextmanager
 def endpoints(lab: Lab) -> Iterator[list[Endpoint]]:
-    """All of them, broken as told, with packets on their way in both directions."""
+    """All endpoints, broken as described, with packets in both directions."""
     with ExitStack() as stack:
         made = []
         for name, (_story, kind) in ENDPOINTS.items():
@@ -138,18 +138,18 @@ def audit(lab: Lab) -> Result:
     return result
 
 
-def felix_fails(felix: Felix, broken: Endpoint, told: Result, promises: Promises) -> None:
-    """Twice, as its retry does: a stuck endpoint alternates, and is then as it was before."""
+def felix_fails(felix: Felix, broken: Endpoint, audited: Result, promises: Promises) -> None:
+    """Two passes, as in Felix's retries: a stuck endpoint alternates between two states."""
     logged = []
     for _retry in range(2):
         logged += felix.passes(broken.name, 1)
         broken.hold_programs()
     for line in logged:
         print(f"  {line}")
-    predicted = next(e for e in told["endpoints"] if e["interface"] == broken.name)
+    predicted = next(e for e in audited["endpoints"] if e["interface"] == broken.name)
     promises.require(None not in logged, f"Felix fails at {broken.name} before the repair")
     promises.require(
-        predicted.get("felix_message") == logged[0], "Felix logs what the audit had said it would"
+        predicted.get("felix_message") == logged[0], "Felix logs the line that the audit predicted"
     )
 
 
@@ -229,7 +229,7 @@ def play(lab: Lab, promises: Promises) -> None:
         promises.require(left == len(made), "no drift is left")
         heading(5, "Felix re-attaches all of them:")
         felix_succeeds(felix, made, promises)
-        heading(6, "The packets meanwhile (bypassed: delivered without meeting Calico's program)")
+        heading(6, "The packets during this (bypassed: delivered without meeting Calico's program)")
         count_packets(made, promises)
 
 

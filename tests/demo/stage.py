@@ -13,7 +13,7 @@ _PR_SET_TIMERSLACK = 29
 
 
 class Promises:
-    """What must be so at the end; a broken one is told at once."""
+    """What must hold at the end; a broken promise is reported at once."""
 
     def __init__(self) -> None:
         self.broken: list[str] = []
@@ -37,9 +37,9 @@ def show(lines: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Processes started meanwhile oversleep by up to a millisecond, and so send less than they can.
+    """Processes started here oversleep by up to a millisecond, which limits their packet rate.
 
-    At full speed, as the tests have it, a dozen of them leave two CPUs no time for anything else.
+    At full speed, as in the tests, a dozen of them use up two CPUs.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1_000_000))

@@ -65,10 +65,10 @@ class Count:
 
 
 class Programs:
-    """Takes hold of each program that is attached at some interfaces of a node, at once.
+    """Opens each program that is attached at some interfaces of a node, at once.
 
-    A Felix has a program attached for at least as long as it takes until its next pass, which is
-    many times what it takes to be told of it by the kernel.
+    A program stays attached at least until Felix's next pass, much longer than the kernel's
+    notification takes.
     """
 
     def __init__(self, node: Node, interfaces: tuple[str, ...]) -> None:

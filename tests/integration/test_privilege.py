@@ -21,7 +21,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.tc.held import held
 from ansible_collections.dataplane.calico_bpf.tests.support.tc.tcx import attach_without_link
 
 Interpreter = Callable[..., str]
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
+UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_an_unprivileged_audit_reports_what_it_could_not_read(
     interface = mismatch(lab)
     attach_without_link(lab, interface, "ingress", lab.pin("foreign"))
     before = held(lab, interface)
-    python = interpreter(*inside(lab), *NOBODY)
+    python = interpreter(*inside(lab), *UNPRIVILEGED)
     nobodys = run_module("qdisc_consistency", {"settle": 0}, python=python)
     roots = lab.module("qdisc_consistency", settle=0)
     assert sorted(nobodys["unread"]) == ["programs", "tcx"]
@@ -109,14 +109,14 @@ def test_root_without_a_capability_is_refused_before_anything_is_touched(
 
 def test_all_capabilities_that_are_missing_are_named(lab: Lab, interpreter: Interpreter) -> None:
     mismatch(lab)
-    python = interpreter(*inside(lab), *NOBODY)
+    python = interpreter(*inside(lab), *UNPRIVILEGED)
     refused = run_module("qdisc_consistency", {"state": "consistent"}, python=python)
     assert "needs CAP_NET_ADMIN and CAP_SYS_ADMIN" in refused["msg"]
 
 
 def test_a_namespace_that_may_not_be_entered(lab: Lab, interpreter: Interpreter) -> None:
     """Even an audit needs root to look into another namespace than its own."""
-    python = interpreter(*NOBODY)
+    python = interpreter(*UNPRIVILEGED)
     refused = run_module("qdisc_consistency", {"netns": lab.netns}, python=python)
     assert refused.get("failed"), refused
     assert f"cannot enter the network namespace /run/netns/{lab.netns}" in refused["msg"]

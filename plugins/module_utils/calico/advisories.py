@@ -43,7 +43,7 @@ class Advisory:
     """A known fault. All given conditions must hold; ``kernel``: this version or newer."""
 
     code: str
-    weight: AdvisorySeverity
+    severity: AdvisorySeverity
     text: str
     #: What to do about it.
     advice: str
@@ -66,14 +66,14 @@ class Advisory:
 #: Not selected by ranges: for a release that is not known.
 UNKNOWN_VERSION = Advisory(
     code="unknown_version",
-    weight=AdvisorySeverity.REFUSE,
+    severity=AdvisorySeverity.REFUSE,
     text="{target} is not a release of Calico 3.24 to 3.32: it is not known how it attaches.",
     advice="Name a release by its tag, such as v3.31.7, also where the image is pinned by digest "
     "(image:tag@digest).",
 )
 UNKNOWN_ORIGIN = Advisory(
     code="unknown_origin",
-    weight=AdvisorySeverity.WARN,
+    severity=AdvisorySeverity.WARN,
     text="The running version is not a known release of Calico, so advisories about an upgrade "
     "from it cannot be selected.",
     advice="Check its version (calico-node -v in the pod).",
@@ -81,7 +81,7 @@ UNKNOWN_ORIGIN = Advisory(
 
 
 def _advisory(row: AdvisoryRow) -> Advisory:
-    fields: dict[str, Any] = {**row, "weight": AdvisorySeverity(row["weight"])}
+    fields: dict[str, Any] = {**row, "severity": AdvisorySeverity(row["severity"])}
     for name in {"origin", "target"} & fields.keys():
         fields[name] = releases(fields[name])
     return Advisory(**fields)
@@ -113,7 +113,7 @@ def unknown_version(target: str) -> Advisory:
 
 
 def gravest_first(advisories: Sequence[Advisory]) -> list[Advisory]:
-    return sorted(advisories, key=lambda a: list(AdvisorySeverity).index(a.weight))
+    return sorted(advisories, key=lambda a: list(AdvisorySeverity).index(a.severity))
 
 
 def _doubts(advisory: Advisory, path: UpgradePath) -> list[str] | None:
@@ -150,7 +150,9 @@ def _conditions(advisory: Advisory, path: UpgradePath) -> Iterator[tuple[str, bo
 
 
 def _doubted(advisory: Advisory, doubts: Sequence[str]) -> Advisory:
-    refused = advisory.weight is AdvisorySeverity.REFUSE
-    weight = AdvisorySeverity.WARN if refused else advisory.weight
+    refused = advisory.severity is AdvisorySeverity.REFUSE
+    severity = AdvisorySeverity.WARN if refused else advisory.severity
     words = " and ".join(dict.fromkeys(doubts))
-    return replace(advisory, weight=weight, text=f"May apply (unknown: {words}): {advisory.text}")
+    return replace(
+        advisory, severity=severity, text=f"May apply (unknown: {words}): {advisory.text}"
+    )

@@ -14,7 +14,7 @@ from typing import Literal, TypedDict
 
 class _Required(TypedDict):
     code: str
-    weight: Literal["refuse", "warn", "info"]
+    severity: Literal["refuse", "warn", "info"]
     text: str
     advice: str
 
@@ -38,7 +38,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     # --- upgrades that are known to break --------------------------------------------------------
     AdvisoryRow(
         code="vxlan_mixed_releases",
-        weight="refuse",
+        severity="refuse",
         text=(
             "While some nodes run 3.30.6 or older and others 3.31 or newer under VXLAN, nodes that "
             "are not upgraded yet drop traffic from host-networked pods to services."
@@ -52,7 +52,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="ctlb_kernel",
-        weight="refuse",
+        severity="refuse",
         text=(
             "The programs of the connect-time load balancer do not load on kernel 6.12 and later "
             "(last seen on 6.17.5): calico-node crash-loops."
@@ -65,7 +65,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="tcx_downgrade",
-        weight="refuse",
+        severity="refuse",
         text=(
             "Releases up to 3.30 do not know TCX: the links of the newer Felix stay pinned and run "
             "BEFORE every filter, so an OLD POLICY keeps deciding."
@@ -81,7 +81,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="heartbeat_churn",
-        weight="refuse",
+        severity="refuse",
         text=(
             "Every heartbeat of the kubelet (about every 10 s) makes Felix re-attach every "
             "endpoint, which uses CPU and is the most likely cause of a mismatch between the two "
@@ -95,7 +95,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     # --- upgrades that may break -----------------------------------------------------------------
     AdvisoryRow(
         code="parity_persists",
-        weight="warn",
+        severity="warn",
         text=(
             "Releases from 3.27 to 3.30 (except 3.28.0 and 3.28.1) require both hooks of an "
             "endpoint to have the same priority and handle; with a mismatch the endpoint stays "
@@ -111,7 +111,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="parity_unnoticed",
-        weight="warn",
+        severity="warn",
         text=(
             "3.28.0 and 3.28.1 never compare the two hooks of an endpoint: the hooks can differ "
             "without an error. The target compares them, so such an endpoint becomes dirty there."
@@ -126,7 +126,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="parity_created",
-        weight="warn",
+        severity="warn",
         text=(
             "This target re-attaches by adding a filter and deleting the old one, so every pass "
             "that fails half way can leave a mismatch between the two hooks."
@@ -138,7 +138,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="tcx_switch",
-        weight="warn",
+        severity="warn",
         text=(
             "From 3.31 on Felix switches from TC to TCX by itself on kernel 6.6 and later. It "
             "removes the whole clsact qdisc, FOREIGN FILTERS INCLUDED, and for a moment one hook "
@@ -155,7 +155,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="tcx_left",
-        weight="warn",
+        severity="warn",
         text=(
             "If TCX was in use before bpfAttachType was set to TC, links may still be pinned; a "
             "release up to 3.30 does not know them and they would run BEFORE its filters."
@@ -168,7 +168,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="conntrack_map",
-        weight="warn",
+        severity="warn",
         text=(
             "The conntrack map of 3.31 and later has another version than that of older releases: "
             "its entries are not carried over, so established connections may break."
@@ -180,7 +180,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="downgrade",
-        weight="warn",
+        severity="warn",
         text=(
             "The BPF state of a node outlives its pod: a downgrade does not restore older maps or "
             "pins."
@@ -190,7 +190,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="ctlb_unpinned",
-        weight="warn",
+        severity="warn",
         text=(
             "The running release does not pin its connect-time load balancer, so connections from "
             "the host to services fail while its Felix is down."
@@ -202,7 +202,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="legacy_programs",
-        weight="warn",
+        severity="warn",
         text=(
             "Programs and maps of releases up to 3.25 may remain after an upgrade and drop traffic "
             "of pods."
@@ -214,7 +214,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="manifest_changed",
-        weight="warn",
+        severity="warn",
         text=(
             "Another minor release changes more than images: CRDs, RBAC, init containers and "
             "environment."
@@ -227,7 +227,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="vxlan_vni_zero",
-        weight="warn",
+        severity="warn",
         text="The VXLAN VNI is always 0.",
         advice="Choose a target with the fix.",
         fixed_in=("3.31.4", "3.32.0"),
@@ -237,7 +237,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="nodeport_refused",
-        weight="warn",
+        severity="warn",
         text=(
             "For some seconds after each start of calico-node, connections to NodePorts are "
             "refused."
@@ -249,7 +249,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="bond_misread",
-        weight="warn",
+        severity="warn",
         text=(
             "Felix may take the peer index of a veth for that of a bond, and detach its TC "
             "programs."
@@ -264,7 +264,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="host_ip_absent",
-        weight="warn",
+        severity="warn",
         text=(
             "If Felix does not learn the address of its node at start, the node gets no programs "
             "or is not reachable."
@@ -276,7 +276,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="jump_map_size",
-        weight="warn",
+        severity="warn",
         text=(
             "The size of the jump map changed, but not its name: programs do not load after an "
             "upgrade."
@@ -290,7 +290,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     # --- to know ---------------------------------------------------------------------------------
     AdvisoryRow(
         code="newer_patch",
-        weight="info",
+        severity="info",
         text=(
             "This patch release is newer than those that the advisories were checked with "
             "(v3.28.5, v3.29.7, v3.30.7, v3.31.7, v3.32.1)."
@@ -302,7 +302,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="image_registry",
-        weight="info",
+        severity="info",
         text="Since 3.31 Calico's own manifests use images of another registry.",
         advice="Make sure that nodes can pull the new images (option image_repository).",
         origin=_NO_TCX,
@@ -310,7 +310,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="tc_forks",
-        weight="info",
+        severity="info",
         text=(
             "Each re-attach runs tc several times for each interface; with many endpoints, many "
             "processes start at once."
@@ -322,7 +322,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="host_networking_lost",
-        weight="info",
+        severity="info",
         text=(
             "The network of the host may fail when calico-node is replaced; it is not known which "
             "release fixed this."
@@ -333,7 +333,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="typha",
-        weight="info",
+        severity="info",
         text=(
             "Typha is part of the upgrade and must not be older than Felix. Its own rollout makes "
             "every Felix resynchronize, which in large clusters interrupted traffic for minutes."
@@ -343,7 +343,7 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="map_sizes",
-        weight="info",
+        severity="info",
         text=(
             "Programs may fail to load after a change of bpfMapSizeConntrack together with a "
             "restart."
@@ -353,14 +353,14 @@ ADVISORY_ROWS: tuple[AdvisoryRow, ...] = (
     ),
     AdvisoryRow(
         code="host_ip_log",
-        weight="info",
+        severity="info",
         text="Felix logs 'Host IP changed' at every heartbeat although it did not change.",
         advice="The message alone is harmless.",
         refs=("#10143",),
     ),
     AdvisoryRow(
         code="strategy_put_back",
-        weight="info",
+        severity="info",
         text=(
             "An installation by manifest or by kubespray sets RollingUpdate again, and then all "
             "nodes are upgraded without this run."

@@ -24,7 +24,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
 
 class ConnectionLost(ApiError):
-    """The server did not answer."""
+    """The server did not respond."""
 
 
 class BudgetExhausted(ApiError):
@@ -79,7 +79,7 @@ class Kube:
         self._log = log
         self._clock = clock
 
-    def asking_once(self) -> Kube:
+    def without_retries(self) -> Kube:
         """The same API without retries."""
         return Kube(self._send, 0, self._log, self._clock)
 
@@ -185,7 +185,7 @@ class Kube:
                 if not _is_transient(error) or self._clock.now() + pause > until:
                     raise
                 if pause == _FIRST_PAUSE:
-                    self._log(f"{error}; tried again for {self._patience:.0f} s")
+                    self._log(f"{error}; retried for {self._patience:.0f} s")
             self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

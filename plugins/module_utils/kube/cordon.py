@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cordoning a node, and uncordoning one that a rollout cordoned."""
+"""Cordons a node, and uncordons a node that a rollout cordoned."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .session import Session
 
 
 def cordon(session: Session, node: str, run: str, check: bool = False) -> bool:
-    """Cordon ``node`` and note ``run`` on it; whether that changed anything.
+    """Cordon ``node`` and annotate it with ``run``; whether that changed anything.
 
-    A node that is cordoned already gets no note, so that nothing of this collection uncordons it.
+    A node that is already cordoned is not annotated, so that this collection does not uncordon it.
 
-    :raises Refusal: there is no such node.
+    :raises Refusal: the node does not exist.
     """
     if (_read(session, node).get("spec") or {}).get("unschedulable"):
         return False
@@ -31,11 +31,11 @@ def cordon(session: Session, node: str, run: str, check: bool = False) -> bool:
 def uncordon(
     session: Session, node: str, revision: str = "", check: bool = False
 ) -> tuple[bool, bool]:
-    """Uncordon ``node`` if a rollout cordoned it, and note the ``revision`` verified there.
+    """Uncordon ``node`` if a rollout cordoned it, and annotate it with the verified ``revision``.
 
     Whether anything changed, and whether it was uncordoned.
 
-    :raises Refusal: there is no such node.
+    :raises Refusal: the node does not exist.
     """
     metadata = _read(session, node)["metadata"]
     cordoned = CORDONED_BY in (metadata.get("annotations") or {})
@@ -55,11 +55,11 @@ def _path(node: str) -> str:
 
 
 def _read(session: Session, node: str) -> Mapping[str, Object]:
-    """:raises Refusal: there is no such node."""
+    """:raises Refusal: the node does not exist."""
     found = session.kube.find(_path(node))
     if found is None:
         raise Refusal(
-            f"The cluster has no node {node}. Nothing was changed. Set calico_bpf_node where the "
-            "inventory's names are not the cluster's"
+            f"there is no node {node} in the cluster; nothing was changed. Set calico_bpf_node if "
+            "the inventory uses other names than the cluster"
         )
     return found

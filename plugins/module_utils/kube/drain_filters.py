@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pods a drain evicts, which it keeps, and which it evicts only on request. Pure.
+"""Which pods a drain evicts, which it keeps, and which it evicts only with an option. Pure.
 
 The rules are those of ``kubectl drain --ignore-daemonsets`` (k8s.io/kubectl, pkg/drain/filters.go):
 a finished pod is always evicted. Unlike kubectl, a drain does not wait for a finished pod of a
@@ -26,12 +26,12 @@ from .pods import (
 
 
 @dataclass(frozen=True)
-class Leave:
-    """What the caller accepts to lose."""
+class RemovalOptions:
+    """Which pods a drain removes although something is lost with them."""
 
     #: Pods that no controller recreates.
     force: bool = False
-    #: Data in emptyDir volumes, which is deleted with the pod.
+    #: Pods with emptyDir volumes, whose data is deleted with the pod.
     delete_emptydir_data: bool = False
 
 
@@ -44,36 +44,38 @@ class Choice:
     refuse: dict[str, str] = field(default_factory=dict)
 
 
-def choose(pods: Iterable[Pod], leave: Leave) -> Choice:
+def choose(pods: Iterable[Pod], removal: RemovalOptions) -> Choice:
+    """What a drain with these options does with each pod."""
     choice = Choice()
     for pod in sorted(pods, key=name_of):
         name = name_of(pod)
-        if why := _stays(pod):
+        if why := _keeps(pod):
             choice.skip[name] = why
-        elif why := _needs(pod, leave):
+        elif why := _missing_options(pod, removal):
             choice.refuse[name] = why
         else:
             choice.evict.append(pod)
     return choice
 
 
-def _stays(pod: Pod) -> str | None:
+def _keeps(pod: Pod) -> str | None:
+    """Why a drain keeps the pod; None if it does not."""
     if is_mirror(pod):
         return "a static pod of the kubelet"
     owner = controller_of(pod)
-    goes = is_finished(pod) and terminating_since(pod) is None
-    if owner and owner["kind"] == "DaemonSet" and not goes:
+    removable = is_finished(pod) and terminating_since(pod) is None
+    if owner and owner["kind"] == "DaemonSet" and not removable:
         return f"of the DaemonSet {owner['name']}"
     return None
 
 
-def _needs(pod: Pod, leave: Leave) -> str | None:
-    """The options that the caller has to set before the pod is evicted."""
+def _missing_options(pod: Pod, removal: RemovalOptions) -> str | None:
+    """The options that the pod's eviction requires and that are not set; None if there are none."""
     if is_finished(pod):
         return None
     needs = []
-    if controller_of(pod) is None and not leave.force:
+    if controller_of(pod) is None and not removal.force:
         needs.append("no controller recreates it: set force")
-    if has_local_data(pod) and not leave.delete_emptydir_data:
+    if has_local_data(pod) and not removal.delete_emptydir_data:
         needs.append("its emptyDir data would be lost: set delete_emptydir_data")
     return "; ".join(needs) or None

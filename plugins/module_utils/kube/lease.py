@@ -1,11 +1,12 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Lease that lets one rollout at a time work on a cluster.
+"""The Lease that allows one rollout at a time on a cluster.
 
-Expiry is judged as client-go's leader election judges it: by how long this process has seen no
-renewal on its own monotonic clock. The times in a Lease are its holder's and are only shown, so
-clocks that differ do no harm. The price: the Lease of a dead run is watched for its whole duration.
+Expiry is determined as in client-go's leader election: by how long this process has seen no
+renewal, measured on its own monotonic clock. The times in a Lease come from its holder's clock and
+are only shown, so clocks may differ. The cost: the Lease of a dead run is watched for its whole
+duration.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 @dataclass(frozen=True)
 class Record:
-    """What a Lease says; without a holder it is free. Times are UTC."""
+    """The contents of a Lease; without a holder it is free. Times are UTC."""
 
     holder: str = ""
     acquired: datetime | None = None
@@ -38,7 +39,7 @@ class Record:
 
     @property
     def expires(self) -> datetime | None:
-        """By its holder's clock: to show, not to judge by."""
+        """By the holder's clock: only to be shown."""
         return self.renewed and self.renewed + timedelta(seconds=self.duration)
 
     def __str__(self) -> str:
@@ -49,12 +50,12 @@ class Record:
 
 
 class LeaseLost(DataplaneError):
-    """The Lease that we held is another's, or nobody's."""
+    """The Lease that this run held is free or has another holder."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """The Lease after an operation: ``changed`` where its holder did."""
+class LeaseResult:
+    """The Lease after an operation; ``changed`` if the holder changed."""
 
     changed: bool
     record: Record
@@ -62,7 +63,7 @@ class Held:
 
 
 def read_record(lease: Mapping[str, Any] | None) -> Record:
-    """What a Lease object says; one that is not there is free."""
+    """The contents of a Lease object; one that does not exist is free."""
     spec = (lease or {}).get("spec") or {}
     return Record(
         spec.get("holderIdentity") or "",
@@ -75,7 +76,7 @@ def read_record(lease: Mapping[str, Any] | None) -> Record:
 
 @dataclass(frozen=True)
 class LeaseOptions:
-    """Which Lease, and as whom; ``duration`` in whole seconds."""
+    """Which Lease, and for which holder; ``duration`` in whole seconds."""
 
     namespace: str
     name: str
@@ -84,7 +85,7 @@ class LeaseOptions:
 
 
 class Lease:
-    """One Lease, as its holder sees it."""
+    """One Lease, used in the name of one holder."""
 
     def __init__(self, session: Session, options: LeaseOptions) -> None:
         self._session = session
@@ -101,43 +102,43 @@ class Lease:
 
     # --- operations -----------------------------------------------------------------------------
 
-    def take(self, check: bool = False) -> Held:
-        """Take it, or renew it where it is ours; with ``check`` only say what that would do.
+    def take(self, check: bool = False) -> LeaseResult:
+        """Take the Lease, or renew it if it is ours; with ``check`` only predict the result.
 
-        :raises Refusal: another renews it.
+        :raises Refusal: another holder renews it.
         """
         while True:
             lease, record = self._takeable()
-            if held := self._predicted(record) if check else self._write(lease, record):
-                if self._is_anothers(record):
-                    self._session.log(f"{self} is taken over from {record.holder}")
-                return held
+            if result := self._predicted(record) if check else self._write(lease, record):
+                if self._held_by_other(record):
+                    self._session.log(f"{self} was taken over from {record.holder}")
+                return result
 
-    def renew(self, check: bool = False) -> Held:
-        """Renew it, which we hold; with ``check`` only see whether we do.
+    def renew(self, check: bool = False) -> LeaseResult:
+        """Renew the Lease; with ``check`` only check that it is still ours.
 
-        :raises LeaseLost: we don't.
+        :raises LeaseLost: it is not.
         """
         while True:
             lease, record = self._read()
-            self._check_ours(record)
-            if held := self._predicted(record) if check else self._write(lease, record):
-                return held
+            self._require_ours(record)
+            if result := self._predicted(record) if check else self._write(lease, record):
+                return result
 
-    def release(self, check: bool = False) -> Held:
-        """Give it up, if it is ours; with ``check`` only say what that would do."""
+    def release(self, check: bool = False) -> LeaseResult:
+        """Release the Lease if it is ours; with ``check`` only predict the result."""
         while True:
             lease, record = self._read()
             if lease is None or record.holder != self._holder:
-                return Held(False, record, record)
+                return LeaseResult(False, record, record)
             free = Record(transitions=record.transitions)
             if check:
-                return Held(True, free, record)
-            if held := self._put(lease, free, record):
-                return held
+                return LeaseResult(True, free, record)
+            if result := self._put(lease, free, record):
+                return result
 
     def keep(self) -> None:
-        """Renew it when that is due: for whoever waits for long.
+        """Renew the Lease if a renewal is due; called while an operation waits.
 
         :raises LeaseLost: it is no longer ours.
         """
@@ -147,8 +148,8 @@ class Lease:
         if due:
             self.renew()
 
-    def hold(self, seconds: float) -> Held:
-        """Keep it for so long; it is fresh then."""
+    def hold(self, seconds: float) -> LeaseResult:
+        """Keep the Lease for so long, and renew it at the end."""
         progress = self._session.progress()
         until = self._clock.now() + seconds
         while (left := until - self._clock.now()) > 0:
@@ -164,50 +165,50 @@ class Lease:
         return lease, read_record(lease)
 
     def _takeable(self) -> tuple[Object | None, Record]:
-        """The Lease once it is free, ours, or was not renewed for its whole duration.
+        """The Lease when it is free, ours, or was not renewed for its whole duration.
 
-        :raises Refusal: another renews it.
+        :raises Refusal: another holder renews it.
         """
         lease, record = self._read()
         watched, since, progress = record, self._clock.now(), self._session.progress()
         duration = record.duration or self._duration
-        while self._is_anothers(record):
+        while self._held_by_other(record):
             if record != watched:
                 raise self._refusal(record)
             left = duration - (self._clock.now() - since)
             if left <= 0:
                 break
             progress.show(
-                f"{self} is held by {record}: watching whether that is alive; it is taken over"
-                f" after {duration:.0f} s without a renewal"
+                f"{self} is held by {record}; waiting to see whether it is renewed: it is taken"
+                f" over after {duration:.0f} s without a renewal"
             )
             self._clock.sleep(min(1.0, left))
             lease, record = self._read()
         return lease, record
 
-    def _is_anothers(self, record: Record) -> bool:
+    def _held_by_other(self, record: Record) -> bool:
         return record.holder not in ("", self._holder)
 
     def _wanted(self, record: Record) -> Record:
-        """The Lease once we took or renewed it."""
+        """The Lease after we have taken or renewed it."""
         now = self._clock.utc()
         ours = replace(record, renewed=now, duration=float(self._duration))
         if record.holder == self._holder:
             return ours
         return replace(ours, holder=self._holder, acquired=now, transitions=record.transitions + 1)
 
-    def _predicted(self, record: Record) -> Held:
-        return Held(record.holder != self._holder, self._wanted(record), record)
+    def _predicted(self, record: Record) -> LeaseResult:
+        return LeaseResult(record.holder != self._holder, self._wanted(record), record)
 
-    def _write(self, lease: Object | None, record: Record) -> Held | None:
-        """Take or renew it as it was read; None where somebody wrote it meanwhile."""
-        begun = self._clock.now()
-        held = self._put(lease, self._wanted(record), record)
-        if held:
-            self._renewed_at = begun
-        return held
+    def _write(self, lease: Object | None, record: Record) -> LeaseResult | None:
+        """Take or renew the Lease; None if it was changed after it was read."""
+        started = self._clock.now()
+        result = self._put(lease, self._wanted(record), record)
+        if result:
+            self._renewed_at = started
+        return result
 
-    def _put(self, lease: Object | None, wanted: Record, previous: Record) -> Held | None:
+    def _put(self, lease: Object | None, wanted: Record, previous: Record) -> LeaseResult | None:
         metadata = {"name": self._name, "namespace": self._namespace}
         body = {
             "apiVersion": _API_VERSION,
@@ -224,23 +225,23 @@ class Lease:
             if error.status == 409 or (lease and error.status == 404):
                 return None
             raise
-        return Held(previous.holder != wanted.holder, wanted, previous)
+        return LeaseResult(previous.holder != wanted.holder, wanted, previous)
 
-    def _check_ours(self, record: Record) -> None:
+    def _require_ours(self, record: Record) -> None:
         if record.holder == self._holder:
             return
-        now = f"now held by {record}" if record.holder else "now held by nobody"
+        now = f"is now held by {record}" if record.holder else "now has no holder"
         raise LeaseLost(
-            f"lost the {self} before the next change: it was {self._holder}'s and is {now};"
+            f"lost the {self} before the next change: {self._holder} held it, and it {now};"
             " nothing more was changed. Make sure that no other rollout works on this cluster, then"
-            " start this one again: it goes on where it stopped",
+            " rerun: the run resumes where it stopped",
             {"holder": record.holder},
         )
 
     def _refusal(self, record: Record) -> Refusal:
         return Refusal(
             f"another rollout works on this cluster: {self} is held by {record}; nothing was"
-            " changed. Wait until it ends, or stop it: its Lease is then free, or expires",
+            " changed. Wait until it ends, or stop it: its Lease is then released or expires",
             {"holder": record.holder},
         )
 
@@ -254,7 +255,7 @@ def _spec(record: Record) -> Object:
 
 
 def _written(time: datetime | None) -> str | None:
-    """As the API writes a MicroTime."""
+    """In the API's format of a MicroTime."""
     return time.strftime(_TIME) if time else None
 
 

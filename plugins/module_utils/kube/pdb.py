@@ -39,7 +39,7 @@ Taint = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Toleration:
-    """Empty is any, of a key only with ``exists``."""
+    """An empty effect matches every effect; an empty key with ``exists`` matches every key."""
 
     key: str
     value: str
@@ -87,7 +87,7 @@ class Obstacle:
     budget: str
     #: namespace/name of each pod of the node that is covered, sorted.
     pods: tuple[str, ...]
-    #: Waiting does not help: the budget or the workload has to be changed.
+    #: Whether waiting does not help: the budget or the workload has to be changed.
     never: bool
     text: str
 
@@ -131,7 +131,7 @@ def _needs_permission(pod: Pod) -> bool:
 
 
 def _tolerations(pod: Pod) -> tuple[Toleration, ...]:
-    """Without those that every pod has, for nodes that are not Ready."""
+    """The pod's tolerations, without those for the state of a node, which every pod has."""
     return tuple(
         Toleration(
             each.get("key") or "",
@@ -177,7 +177,7 @@ def _rule(budget: Budget) -> str:
 
 
 def _is_strict(budget: Budget) -> bool:
-    """Whether its spec forbids every eviction, for any number of pods."""
+    """Whether the budget forbids every eviction, for any number of pods."""
     spec = budget.fields["spec"]
     return spec.get("maxUnavailable") in (0, "0", "0%") or spec.get("minAvailable") == "100%"
 

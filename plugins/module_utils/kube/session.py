@@ -13,7 +13,7 @@ from .clock import CLOCK, Clock
 from .progress import Progress
 
 
-def not_held() -> None:
+def no_lease() -> None:
     """A ``renew_lease`` for a session without a Lease."""
 
 
@@ -27,7 +27,7 @@ class Session:
 
     kube: Kube
     log: Callable[[str], None] = discard
-    renew_lease: Callable[[], object] = not_held
+    renew_lease: Callable[[], object] = no_lease
     clock: Clock = CLOCK
 
     def progress(self) -> Progress:

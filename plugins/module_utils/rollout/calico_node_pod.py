@@ -134,7 +134,7 @@ class CalicoNodePod:
     def replace(self, check: bool) -> Object:
         """Replace the pod unless it has the newest revision; complete an interrupted replacement.
 
-        :raises Refusal: there is no such node or DaemonSet.
+        :raises Refusal: the node or the DaemonSet does not exist.
         :raises DataplaneError: the old containers did not end in time, or no successor was created.
         """
         self._check_node()
@@ -405,7 +405,7 @@ class CalicoNodePod:
         query: Object = {"container": _CONTAINER, "tailLines": _LOG_LINES}
         query |= {"previous": "true"} if crashed else {}
         try:
-            return self._kube.asking_once().text(f"{path_of(pod)}/log", **query).splitlines()
+            return self._kube.without_retries().text(f"{path_of(pod)}/log", **query).splitlines()
         except ApiError as error:
             return [f"can't be read: {error}"]
 

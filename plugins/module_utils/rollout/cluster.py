@@ -21,7 +21,7 @@ from ..kube.pdb import Covered, Taint
 Object = Mapping[str, Any]
 
 
-class Mode(str, Enum):
+class RolloutMode(str, Enum):
     UPGRADE = "upgrade"
     ROLLBACK = "rollback"
 
@@ -40,7 +40,7 @@ class RolloutSpec:
 
     namespace: str = "kube-system"
     daemonset: str = images.CONTAINER
-    mode: Mode = Mode.UPGRADE
+    mode: RolloutMode = RolloutMode.UPGRADE
     version: str | None = None
     manifest: Sequence[Object] | None = None
     image_repository: str | None = None
@@ -181,7 +181,7 @@ def target(spec: RolloutSpec, cluster: Cluster) -> Target | None:
     daemonset = cluster.daemonset
     if daemonset is None or not images.has_felix(daemonset.template):
         return None
-    if spec.mode is Mode.ROLLBACK:
+    if spec.mode is RolloutMode.ROLLBACK:
         former = former_revision(spec, cluster)
         return _of_template(former.template, cluster, former == cluster.newest) if former else None
     if spec.manifest is not None:
@@ -298,7 +298,7 @@ def former_revision(spec: RolloutSpec, cluster: Cluster) -> Revision | None:
     if daemonset is None or newest is None:
         return None
     saved = cluster.revision(daemonset.annotations.get(FORMER_REVISION))
-    if spec.mode is Mode.UPGRADE:
+    if spec.mode is RolloutMode.UPGRADE:
         wanted = target(spec, cluster)
         begins = wanted is not None and wanted.revision is None
         if begins and not any(saved and pod.revision == saved.hash for pod in cluster.pods):
@@ -324,7 +324,7 @@ def nodes_of(spec: RolloutSpec, cluster: Cluster) -> list[Node]:
     cordoned = {node.name for node in cluster.nodes if node.cordoned_by is not None}
     names = spec.nodes or sorted(cordoned | {pod.node for pod in cluster.pods})
     chosen = [by_name[name] for name in dict.fromkeys(names) if name in by_name]
-    if spec.mode is Mode.UPGRADE:
+    if spec.mode is RolloutMode.UPGRADE:
         return chosen
     former = former_revision(spec, cluster)
     touched = [node for node in chosen if _touched(node, cluster, former)]

@@ -39,7 +39,7 @@ class RolloutDaemonSet:
         The former strategy and ``former_revision`` are saved in annotations once, so that a second
         run does not save OnDelete as the user's strategy.
 
-        :raises Refusal: there is no such DaemonSet.
+        :raises Refusal: the DaemonSet does not exist.
         :raises DataplaneError: the patch failed; with ``on_delete`` in its facts after the switch.
         """
         before = self._read()
@@ -59,7 +59,7 @@ class RolloutDaemonSet:
 
         Any other strategy than OnDelete would replace such pods at once.
 
-        :raises Refusal: there is no such DaemonSet, or its annotation does not hold a strategy.
+        :raises Refusal: the DaemonSet does not exist, or its annotation does not hold a strategy.
         :raises DataplaneError: its controller does not observe its last change in time.
         """
         daemonset = self._observed()

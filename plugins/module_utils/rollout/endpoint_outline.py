@@ -38,7 +38,8 @@ def _line(endpoint: Seen, messages: bool) -> str:
 
 def _findings(endpoint: Seen) -> Sequence[Seen]:
     """Those that are left; those before the repair if it left none."""
-    return endpoint["remaining"] or endpoint["findings"]
+    found: Sequence[Seen] = endpoint["remaining"] or endpoint["findings"]
+    return found
 
 
 def _counts(endpoints: Sequence[Seen]) -> str:

@@ -75,8 +75,8 @@ def parse_window(start: str, end: str, zone: str) -> Window:
         known_zone = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Refusal(
-            f"timezone: {zone!r} is no time zone that this machine knows; use an IANA name such "
-            "as Europe/Berlin (if it knows none, install the operating system's tzdata)"
+            f"timezone: {zone!r} is not a time zone known on this machine; use an IANA name such "
+            "as Europe/Berlin (if every name is unknown, install the package tzdata)"
         ) from error
     first, last = _when("start", start), _when("end", end)
     if isinstance(first, datetime) is not isinstance(last, datetime):
@@ -112,24 +112,24 @@ def seconds_left(opening: Opening, now: datetime) -> int:
 
 
 def blocker(window: Window, now: datetime, needed: int) -> str | None:
-    """Why a step of ``needed`` seconds may not begin now; None if it may."""
+    """Why a step of ``needed`` seconds may not start now; None if it may."""
     opening = window.opening(now)
     if now >= opening.closes:
         return (
-            f"the maintenance window closed at {window.local(opening.closes)}, it is "
-            f"{window.local(now)}: nothing was begun; plan another window"
+            f"the maintenance window closed at {window.local(opening.closes)}, and it is now "
+            f"{window.local(now)}; nothing was started. Set another window"
         )
     if not opening.contains(now):
         return (
             f"outside the maintenance window: it is {window.local(now)}, and the window opens at "
-            f"{window.local(opening.opens)}, in {_span(opening.opens - now)}; nothing was begun"
+            f"{window.local(opening.opens)}, in {_span(opening.opens - now)}; nothing was started"
         )
     left = seconds_left(opening, now)
     if needed > left:
         return (
             f"the maintenance window closes at {window.local(opening.closes)}, in "
             f"{_span(timedelta(seconds=left))}, and the next step needs "
-            f"{_span(timedelta(seconds=needed))}: it was not begun; rerun in the next window: "
+            f"{_span(timedelta(seconds=needed))}; it was not started. Rerun in the next window: "
             "finished nodes are skipped"
         )
     return None

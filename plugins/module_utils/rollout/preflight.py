@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a run may begin: every reason why not, each with what to do. Pure.
+"""Whether a run may start: every reason against it, each with what to do. Pure.
 
-``judge`` is the door.
+``judge`` is the entry point.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..calico.versions import parse, parse_kernel
 from ..errors import Refusal
 from .cluster import (
     Cluster,
-    Mode,
     Node,
     NodeState,
     Revision,
+    RolloutMode,
     RolloutSpec,
     Target,
     attach_type_on,
@@ -33,7 +33,7 @@ from .cluster import (
 from .permissions import Permission
 from .room import batches, tight_batch
 
-#: Every code that stops a run, but for those of the advisories.
+#: The codes of all blockers, except those of advisories.
 CODES = frozenset(
     {
         "api_permission",
@@ -50,9 +50,9 @@ CODES = frozenset(
         "known_bad_path",
     }
 )
-#: Without these there is nothing to run with: accepting them would only move the failure.
+#: Cannot be accepted: the run would only fail later.
 _FINAL = frozenset({"api_permission", "no_daemonset", "no_former_revision", "node_unknown"})
-#: What stops a rollback too. The way back from a failed upgrade must stay open.
+#: The codes that block a rollback too. All others must not prevent the return to the old version.
 _STOPS_ROLLBACK = _FINAL | {"operator_install", "tcx_downgrade"}
 _TRUE = frozenset({"true", "1", "yes", "y", "t"})
 
@@ -75,7 +75,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class MatchedAdvisory:
-    """An advisory, and the nodes whose way it is about."""
+    """An advisory, and the nodes whose upgrade it applies to."""
 
     advisory: Advisory
     nodes: tuple[str, ...]
@@ -83,7 +83,7 @@ class MatchedAdvisory:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node and how far it is."""
+    """A node, its progress and its problems."""
 
     node: Node
     state: NodeState
@@ -91,7 +91,7 @@ class NodeStatus:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class PreflightResult:
     target: Target | None
     former: Revision | None
     nodes: tuple[NodeStatus, ...]
@@ -100,99 +100,101 @@ class Judgement:
 
 
 def check_overrides(overrides: Iterable[str]) -> None:
-    """:raises Refusal: one is not a code, or cannot be accepted."""
+    """:raises Refusal: an override is not the code of a blocker, or cannot be accepted."""
     for each in sorted(overrides):
         if each in _FINAL:
-            raise Refusal(f"overrides: {each} cannot be accepted, the run could not do its work")
+            raise Refusal(f"overrides: {each} cannot be accepted: the run would fail later")
         if each not in CODES | advisories.CODES:
             known = ", ".join(sorted((CODES - _FINAL) | advisories.CODES))
             raise Refusal(f"overrides: {each!r} is not the code of a blocker; codes: {known}")
 
 
 def not_permitted(missing: Sequence[Permission]) -> list[Problem]:
-    """One problem for all that is missing; none if nothing is."""
+    """One problem that lists all missing permissions; none if none is missing."""
     if not missing:
         return []
     listed = "; ".join(map(str, missing))
     text = (
         f"the API does not permit: {listed}. Nothing was changed. Bind a ClusterRole with these "
-        "to the user or service account of this run, then run again"
+        "to the user or service account of this run, then rerun"
     )
     return [Problem("api_permission", text)]
 
 
-def judge(spec: RolloutSpec, cluster: Cluster) -> Judgement:
-    """All that is to be said before a run.
+def judge(spec: RolloutSpec, cluster: Cluster) -> PreflightResult:
+    """The result of all checks before a run.
 
-    :raises Refusal: the manifest does not hold the DaemonSet.
+    :raises Refusal: the manifest does not contain the DaemonSet.
     """
     wanted, former = target(spec, cluster), former_revision(spec, cluster)
     nodes = nodes_of(spec, cluster)
-    told = advise(spec, cluster, wanted) if wanted else []
-    found = [*_about_install(spec, cluster, wanted), *_about_bpf(cluster, nodes)]
+    matched = advise(spec, cluster, wanted) if wanted else []
+    found = [*_check_install(spec, cluster, wanted), *_check_bpf(cluster, nodes)]
     found += [
-        _by_advisory(each) for each in told if each.advisory.weight is AdvisorySeverity.REFUSE
+        _from_advisory(each)
+        for each in matched
+        if each.advisory.severity is AdvisorySeverity.REFUSE
     ]
     found += [Problem("unread", text, blocks=False) for text in cluster.unread]
     found += _unknown_nodes(spec, cluster)
     statuses = []
     for node in nodes:
         at = state(node, cluster, wanted.revision if wanted else None)
-        problems = [_weighed(each, spec) for each in _about_node(node, at, cluster)]
+        problems = [_adjusted(each, spec) for each in _check_node(node, at, cluster)]
         statuses.append(NodeStatus(node, at, tuple(problems)))
         found += problems
-    found += _about_room(spec, cluster, statuses)
-    weighed = tuple(_weighed(each, spec) for each in found)
-    return Judgement(wanted, former, tuple(statuses), tuple(told), weighed)
+    found += _check_room(spec, cluster, statuses)
+    adjusted = tuple(_adjusted(each, spec) for each in found)
+    return PreflightResult(wanted, former, tuple(statuses), tuple(matched), adjusted)
 
 
-def _weighed(problem: Problem, spec: RolloutSpec) -> Problem:
-    """What is accepted, or must not prevent a rollback, becomes a warning."""
+def _adjusted(problem: Problem, spec: RolloutSpec) -> Problem:
+    """The problem; a warning if it is accepted, or if it must not prevent a rollback."""
     if not problem.blocks or problem.code in _FINAL:
         return problem
     if problem.codes & spec.overrides:
         text = f"accepted by overrides: {problem.message}"
         return replace(problem, blocks=False, message=text)
-    if spec.mode is Mode.ROLLBACK and not problem.codes & _STOPS_ROLLBACK:
+    if spec.mode is RolloutMode.ROLLBACK and not problem.codes & _STOPS_ROLLBACK:
         return replace(problem, blocks=False)
     return problem
 
 
-def _about_install(spec: RolloutSpec, cluster: Cluster, wanted: Target | None) -> Iterator[Problem]:
+def _check_install(spec: RolloutSpec, cluster: Cluster, wanted: Target | None) -> Iterator[Problem]:
     where = f"{spec.namespace}/{spec.daemonset}"
-    held = cluster.daemonset
-    if cluster.install == "operator" or (held is None and cluster.installation):
+    daemonset = cluster.daemonset
+    if cluster.install == "operator" or (daemonset is None and cluster.installation):
         yield Problem(
             "operator_install",
-            f"DaemonSet {where} is the Tigera operator's, which allows RollingUpdate only and "
-            "takes back every change by hand, so nodes cannot be upgraded one by one from here. "
-            "Nothing was changed. Instead: repair the endpoints of all nodes in place "
-            "(qdisc_consistency, state=consistent), let the operator roll with "
+            f"DaemonSet {where} is managed by the Tigera operator, which allows RollingUpdate only "
+            "and reverts every manual change, so this collection cannot upgrade the nodes one by "
+            "one. Nothing was changed. Instead: repair the endpoints of all nodes in place "
+            "(qdisc_consistency, state=consistent), let the operator roll out the upgrade with "
             "spec.nodeUpdateStrategy maxUnavailable 1 in the Installation, and audit each node "
-            "behind it",
+            "after its upgrade",
         )
-    if held is None:
+    if daemonset is None:
         yield Problem(
             "no_daemonset",
-            f"there is no DaemonSet {where}. Say where calico-node is with namespace and "
-            "daemonset (kubectl get daemonsets -A -l k8s-app=calico-node)",
+            f"there is no DaemonSet {where}. Set namespace and daemonset to those of calico-node "
+            "(kubectl get daemonsets -A -l k8s-app=calico-node)",
         )
-    elif not images.has_felix(held.template):
+    elif not images.has_felix(daemonset.template):
         yield Problem(
             "no_daemonset",
-            f"DaemonSet {where} has no container named {images.CONTAINER}, so it runs no Felix. "
-            "Say which one does with namespace and daemonset",
+            f"DaemonSet {where} has no container named {images.CONTAINER}, so it does not run "
+            "Felix. Set namespace and daemonset to those of the DaemonSet that does",
         )
     elif wanted is None:
         yield Problem(
             "no_former_revision",
-            f"DaemonSet {where} has no former revision to go back to: neither its annotation "
-            "names one that is still there, nor is an older ControllerRevision left. Give the "
-            "former version, or manifest, and run an upgrade to that",
+            f"DaemonSet {where} has no former revision to roll back to: its annotation does not "
+            "name an existing ControllerRevision, and no older one exists. Run an upgrade to the "
+            "former version or manifest instead",
         )
 
 
-def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Problem]:
+def _check_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Problem]:
     if cluster.daemonset is None or not images.has_felix(cluster.daemonset.template):
         return
     template = cluster.daemonset.template
@@ -202,8 +204,8 @@ def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Problem]:
             yield Problem(
                 "not_bpf",
                 f"whether Felix runs in eBPF mode {where} is not known: FELIX_BPFENABLED is not "
-                "in the DaemonSet, and no FelixConfiguration could be read. Where it does not, "
-                "nothing here has any use",
+                "in the DaemonSet, and no FelixConfiguration could be read. This collection is of "
+                "use only in eBPF mode",
                 blocks=False,
             )
         elif not enabled:
@@ -214,8 +216,8 @@ def _about_bpf(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[Problem]:
             )
             yield Problem(
                 "not_bpf",
-                f"Felix does not run in eBPF mode {where}, by {source}: there is no dataplane of "
-                "TC programs to look after. Use a plain rollout there, or leave these nodes out",
+                f"Felix does not run in eBPF mode {where}, by {source}: it attaches no TC programs "
+                "that could be checked. Use a plain rollout there, or exclude these nodes",
             )
 
 
@@ -224,11 +226,11 @@ def _enabled(cluster: Cluster, nodes: Sequence[Node]) -> Mapping[bool | None, li
     by: dict[bool | None, list[str]] = {}
     template = cluster.daemonset.template if cluster.daemonset else {}
     for node in nodes:
-        held = setting("bpfEnabled", "FELIX_BPFENABLED", node.name, template, cluster)
-        unknown = held is None and (
+        value = setting("bpfEnabled", "FELIX_BPFENABLED", node.name, template, cluster)
+        unknown = value is None and (
             cluster.felix is None or "FELIX_BPFENABLED" in images.environment(template)
         )
-        by.setdefault(None if unknown else str(held).lower() in _TRUE, []).append(node.name)
+        by.setdefault(None if unknown else str(value).lower() in _TRUE, []).append(node.name)
     return by
 
 
@@ -238,37 +240,37 @@ def _unknown_nodes(spec: RolloutSpec, cluster: Cluster) -> Iterator[Problem]:
         if name not in known:
             yield Problem(
                 "node_unknown",
-                f"{name} is in the inventory but is no node of this cluster. Use the names that "
-                "kubectl get nodes shows, or take the host out",
+                f"{name} is in the inventory but is not a node of this cluster. Use the names that "
+                "kubectl get nodes shows, or remove the host from the inventory",
                 name,
             )
 
 
-def _about_node(node: Node, at: NodeState, cluster: Cluster) -> Iterator[Problem]:
-    """What is wrong at one node. What an earlier run left half done is a warning."""
-    half = at is NodeState.INTERRUPTED
+def _check_node(node: Node, at: NodeState, cluster: Cluster) -> Iterator[Problem]:
+    """The problems of one node. Those left by an interrupted run are warnings."""
+    interrupted = at is NodeState.INTERRUPTED
     if not node.ready:
         yield Problem(
             "node_not_ready",
-            f"node {node.name} is not Ready: what could be verified there after a change? See "
-            f"kubectl describe node {node.name}, and mend it first",
+            f"node {node.name} is not Ready: a change there could not be verified. See "
+            f"kubectl describe node {node.name}, and fix the node first",
             node.name,
-            blocks=not half,
+            blocks=not interrupted,
         )
     pod = cluster.pod_on(node.name)
     if pod is None:
         yield Problem(
             "no_pod",
             f"node {node.name} has no pod of the DaemonSet: it is not selected (nodeSelector, "
-            "taints), or the pod is not made yet. Leave the node out, or mend that first",
+            "taints), or the pod is not created yet. Exclude the node, or fix that first",
             node.name,
-            blocks=not half,
+            blocks=not interrupted,
         )
-    elif not pod.ready and not half:
+    elif not pod.ready and not interrupted:
         yield Problem(
             "pod_not_ready",
-            f"pod {pod.name} on node {node.name} is not Ready now: what is out of parity there "
-            "is repaired before anything else; for the rest see its log",
+            f"pod {pod.name} on node {node.name} is not Ready: endpoints out of parity are "
+            "repaired first; for other causes see its log",
             node.name,
             blocks=False,
         )
@@ -276,7 +278,7 @@ def _about_node(node: Node, at: NodeState, cluster: Cluster) -> Iterator[Problem
         yield Problem(
             "node_cordoned_by_another",
             f"node {node.name} was cordoned by someone else: it is drained and upgraded like any "
-            "other, and LEFT CORDONED afterwards",
+            "other, and STAYS CORDONED afterwards",
             node.name,
             blocks=False,
         )
@@ -285,10 +287,10 @@ def _about_node(node: Node, at: NodeState, cluster: Cluster) -> Iterator[Problem
             yield Problem("budget_never_met", f"node {node.name}: {text}", node.name)
 
 
-def _about_room(
+def _check_room(
     spec: RolloutSpec, cluster: Cluster, statuses: Sequence[NodeStatus]
 ) -> Iterator[Problem]:
-    """A batch that no budget lets complete, since its pods have no other node to go to."""
+    """A batch whose drains cannot complete, since no other node takes its pods."""
     planned = batches(spec.batches, [each.node.name for each in statuses])
     done = {each.node.name for each in statuses if each.state is NodeState.DONE}
     tight = tight_batch(planned, done, cluster)
@@ -296,7 +298,7 @@ def _about_room(
         return
     listed = ", ".join(tight.nodes)
     budgets = "; ".join(each.text for each in tight.obstacles)
-    text = f"with {listed} drained, no node is left that takes the evicted pods: {budgets}."
+    text = f"with {listed} drained, no node is left for the evicted pods: {budgets}."
     if tight.cordoned:
         names = [node.name for node in tight.cordoned]
         text += (
@@ -312,7 +314,7 @@ def _about_room(
 
 
 def advise(spec: RolloutSpec, cluster: Cluster, wanted: Target) -> list[MatchedAdvisory]:
-    """The advisories for the ways of all nodes, since a template is every node's: gravest first."""
+    """The advisories for all nodes, since all share one template; the gravest first."""
     found: dict[str, tuple[Advisory, list[str]]] = {}
     for node, path in _paths(cluster, wanted):
         for each in _selected(spec, path, wanted):
@@ -329,13 +331,13 @@ def _selected(spec: RolloutSpec, path: UpgradePath, wanted: Target) -> list[Advi
         shown = wanted.version or " ".join(wanted.images.values())
         return [advisories.unknown_version(shown)]
     chosen = advisories.select(path)
-    if spec.mode is Mode.UPGRADE and spec.manifest is None:
+    if spec.mode is RolloutMode.UPGRADE and spec.manifest is None:
         return chosen
     return [each for each in chosen if not each.another_minor]
 
 
 def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, UpgradePath]]:
-    """Each node's way; the DaemonSet's own where it has no pod at all."""
+    """The upgrade path of each node; that of the DaemonSet if it has no pods."""
     by_name = {node.name: node for node in cluster.nodes}
     placed = [pod for pod in cluster.pods if pod.node in by_name]
     for pod in placed:
@@ -355,13 +357,13 @@ def _paths(cluster: Cluster, wanted: Target) -> Iterator[tuple[str | None, Upgra
         yield None, UpgradePath(parse(present or ""), wanted.release, None, cluster.encapsulation)
 
 
-def _by_advisory(told: MatchedAdvisory) -> Problem:
-    advisory = told.advisory
+def _from_advisory(matched: MatchedAdvisory) -> Problem:
+    advisory = matched.advisory
     if advisory.code == "unknown_version":
         return Problem("unknown_version", str(advisory))
-    where = f" (nodes {', '.join(told.nodes)})" if told.nodes else ""
+    where = f" (nodes {', '.join(matched.nodes)})" if matched.nodes else ""
     text = (
-        f"{advisory}{where}. To go that way all the same, put {advisory.code} into overrides; "
-        "nothing was changed"
+        f"{advisory}{where}. Nothing was changed. To upgrade nevertheless, put {advisory.code} "
+        "into overrides"
     )
     return Problem("known_bad_path", text, advisory=advisory.code)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the pods that a batch of nodes evicts find room on the other nodes. Pure.
+"""Whether the pods evicted from a batch of nodes can start on the other nodes. Pure.
 
-A pod that does not start elsewhere counts as disrupted: its budget lets no more pods go, and the
-drain waits for it in vain. Taints and tolerations are judged; affinity and resources are not.
+A pod that does not start elsewhere counts as disrupted: its budget allows no further eviction, and
+the drain times out. Taints and tolerations are checked; affinity and resources are not.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .cluster import Cluster, Node
 
 @dataclass(frozen=True)
 class TightBatch:
-    """Nodes that leave no room together, and the budgets that therefore will not be met."""
+    """Nodes that leave no other node for their pods, and the budgets that block their drains."""
 
     nodes: tuple[str, ...]
     obstacles: tuple[Obstacle, ...]
-    #: Nodes that an earlier run of this collection left cordoned, which is why they take no pods.
+    #: Nodes that an earlier run of this collection left cordoned.
     cordoned: tuple[Node, ...]
 
 
 def batches(serial: Sequence[object], names: Sequence[str]) -> list[tuple[str, ...]]:
-    """As Ansible makes them: by numbers or percentages, the last of which is repeated."""
+    """Batches as in Ansible's ``serial``: numbers or percentages, of which the last repeats."""
     sizes = [_size(str(each), len(names)) for each in serial] or [1]
     made: list[tuple[str, ...]] = []
     at = 0
@@ -49,25 +49,25 @@ def _size(text: str, total: int) -> int:
 def tight_batch(
     planned: Sequence[Sequence[str]], done: Collection[str], cluster: Cluster
 ) -> TightBatch | None:
-    """The first batch whose drains can't be completed; nodes that are ``done`` are not drained."""
-    open_nodes = [node for node in cluster.nodes if node.ready and not node.unschedulable]
+    """The first batch whose drains cannot complete; nodes that are ``done`` are not drained."""
+    schedulable = [node for node in cluster.nodes if node.ready and not node.unschedulable]
     ours = [node for node in cluster.nodes if node.unschedulable and node.cordoned_by is not None]
-    uncordoned: set[str] = set()  # by the batches before
+    uncordoned: set[str] = set()  # by earlier batches
     for batch in planned:
-        going = {name: None for name in batch if name not in done}
+        drained = {name: None for name in batch if name not in done}
         released = (node for node in ours if node.ready and node.name in uncordoned)
-        others = (node for node in chain(open_nodes, released) if node.name not in going)
-        pods = [pod for name in going for pod in cluster.covered.get(name, ())]
+        others = (node for node in chain(schedulable, released) if node.name not in drained)
+        pods = [pod for name in drained for pod in cluster.covered.get(name, ())]
         obstacles = obstacles_of(_stuck(pods, others) if pods else [])
         if waiting := tuple(each for each in obstacles if not each.never):
             left = tuple(node for node in ours if node.name not in uncordoned)
-            return TightBatch(tuple(going), waiting, left)
-        uncordoned.update(going)
+            return TightBatch(tuple(drained), waiting, left)
+        uncordoned.update(drained)
     return None
 
 
 def _stuck(pods: Sequence[Covered], others: Iterator[Node]) -> list[Covered]:
-    """The pods that none of the ``others`` takes, which are read up to the first without taints."""
+    """The pods that none of the ``others`` takes; reading them stops at the first untainted one."""
     tainted = []
     for node in others:
         if not node.taints:
@@ -77,6 +77,7 @@ def _stuck(pods: Sequence[Covered], others: Iterator[Node]) -> list[Covered]:
 
 
 def _takes(node: Node, pod: Covered) -> bool:
+    """Whether the pod tolerates all taints of the node."""
     return all(_tolerates(pod, taint) for taint in node.taints)
 
 

@@ -15,7 +15,7 @@ from ..calico.versions import Release, behaviour, calico_version, parse
 from ..kube.annotations import UPDATE_STRATEGY
 from .cluster import Cluster, DaemonSet, NodeState, Revision, RolloutSpec, Target, saved_strategy
 from .permissions import Permission
-from .preflight import Judgement, MatchedAdvisory, NodeStatus, Problem, not_permitted
+from .preflight import MatchedAdvisory, NodeStatus, PreflightResult, Problem, not_permitted
 
 Result = dict[str, Any]
 
@@ -23,7 +23,7 @@ Result = dict[str, Any]
 def advisory(found: Advisory, accepted: Iterable[str] = ()) -> Result:
     return {
         "code": found.code,
-        "severity": found.weight.value,
+        "severity": found.severity.value,
         "text": found.text,
         "advice": found.advice,
         "fixed_in": list(found.fixed_in),
@@ -34,7 +34,7 @@ def advisory(found: Advisory, accepted: Iterable[str] = ()) -> Result:
 
 def advised(path: UpgradePath, chosen: Sequence[Advisory]) -> Result:
     """What calico_advisory_info returns."""
-    worst = min((list(AdvisorySeverity).index(found.weight) for found in chosen), default=None)
+    worst = min((list(AdvisorySeverity).index(found.severity) for found in chosen), default=None)
     return {
         "advisories": [advisory(found) for found in chosen],
         "severity": "none" if worst is None else list(AdvisorySeverity)[worst].value,
@@ -51,12 +51,12 @@ def _behaviour(release: Release | None) -> str | None:
 
 def forbidden(missing: Sequence[Permission]) -> Result:
     """What rollout_info returns if the user may not read the cluster."""
-    nothing = Judgement(None, None, (), (), tuple(not_permitted(missing)))
-    return preflight(nothing, Cluster(None), RolloutSpec(), 0, missing)
+    nothing = PreflightResult(None, None, (), (), tuple(not_permitted(missing)))
+    return preflight(nothing, Cluster(daemonset=None), RolloutSpec(), 0, missing)
 
 
 def preflight(
-    judged: Judgement,
+    judged: PreflightResult,
     cluster: Cluster,
     spec: RolloutSpec,
     node_duration: int,
@@ -86,15 +86,15 @@ def preflight(
 
 
 def _accepted(matched: MatchedAdvisory, spec: RolloutSpec) -> set[str]:
-    refuses = matched.advisory.weight is AdvisorySeverity.REFUSE
+    refuses = matched.advisory.severity is AdvisorySeverity.REFUSE
     general = refuses and "known_bad_path" in spec.overrides
     return {matched.advisory.code} if general else set(spec.overrides)
 
 
 def _problems(problems: Iterable[Problem]) -> Result:
-    by_weight: dict[str, list[Result]] = {"blockers": [], "warnings": []}
+    by_severity: dict[str, list[Result]] = {"blockers": [], "warnings": []}
     for problem in problems:
-        by_weight["blockers" if problem.blocks else "warnings"].append(
+        by_severity["blockers" if problem.blocks else "warnings"].append(
             {
                 "code": problem.code,
                 "node": problem.node,
@@ -102,7 +102,7 @@ def _problems(problems: Iterable[Problem]) -> Result:
                 "message": problem.message,
             }
         )
-    return {**by_weight}
+    return {**by_severity}
 
 
 def _daemon_set(daemonset: DaemonSet | None, cluster: Cluster) -> Result | None:

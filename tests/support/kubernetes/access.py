@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may do what: the lab's own user everything but what is denied, any other user nothing."""
+"""Permissions: the lab's user may do everything that is not denied, other users nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.store imp
 
 
 class Access:
-    """The lab's user may not do what stands in ``denied``: (verb, "pods" or "pods/eviction")."""
+    """Denies the lab's user what ``denied`` contains: (verb, "pods" or "pods/eviction")."""
 
     def __init__(self) -> None:
         self.denied: set[tuple[str, str]] = set()

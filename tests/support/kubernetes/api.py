@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the lab and its tests know of a Kubernetes API, whichever of the two it is."""
+"""What the embedded and the real Kubernetes API have in common for the lab and its tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Api:
-    """A Kubernetes API that answers: where, and as whom."""
+    """A running Kubernetes API: its address and credentials."""
 
     url: str
     token: str
@@ -20,12 +20,12 @@ class Api:
     ca_file: str | None
     #: A file that any client can use.
     kubeconfig: Path
-    #: A DaemonSet and a disruption controller work behind it.
+    #: Whether a DaemonSet controller and a disruption controller run.
     has_controllers: bool
 
 
 def write_kubeconfig(path: Path, url: str, token: str, ca_file: str | None = None) -> Path:
-    """Write what any client needs to reach an API, readable by its owner alone; the path."""
+    """Write a kubeconfig that only its owner can read; its path."""
     cluster = {"server": url, **({"certificate-authority": ca_file} if ca_file else {})}
     config = {
         "apiVersion": "v1",
@@ -41,7 +41,7 @@ def write_kubeconfig(path: Path, url: str, token: str, ca_file: str | None = Non
 
 
 def read_kubeconfig(path: Path) -> Api:
-    """The API of a file that ``write_kubeconfig`` wrote, with controllers behind it."""
+    """The API in a file that ``write_kubeconfig`` wrote; it has controllers."""
     config = json.loads(path.read_text(encoding="utf-8"))
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     trusted = cluster.get("certificate-authority")

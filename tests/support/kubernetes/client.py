@@ -27,7 +27,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The API did not do what was asked; ``answer`` is what it said."""
+    """The API refused a request; ``answer`` is its response."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"{answer.code}: {answer.body}")
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Client:
-    """Asks an API; usable from several threads, each having a connection of its own."""
+    """Sends requests to an API; usable from several threads, each with its own connection."""
 
     def __init__(self, api: Api, user: str | None = None) -> None:
         self._address = urlsplit(api.url)
@@ -47,7 +47,7 @@ class Client:
     def ask(
         self, method: str, path: str, body: Any = None, patch: str = "merge", **query: Any
     ) -> Answer:
-        """One request and whatever was answered; ``patch`` is the kind of a PATCH."""
+        """Send one request; the answer, also if it is an error. ``patch``: the kind of a PATCH."""
         kind = _TYPES[patch] if method == "PATCH" else "application/json"
         headers = {**self._headers, "Content-Type": kind, "Accept": "application/json, */*"}
         data = None if body is None else json.dumps(body)
@@ -83,7 +83,9 @@ class Client:
             if answer.status != 200:
                 raise Refused(Answer(answer.status, json.loads(answer.read())))
             begun = b""
-            while data := answer.read1():  # readline would take a cut for an end
+            while (
+                data := answer.read1()
+            ):  # readline cannot distinguish a broken connection from an end
                 *lines, begun = (begun + data).split(b"\n")
                 yield from map(json.loads, lines)
         finally:

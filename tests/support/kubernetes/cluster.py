@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the verbs do to the objects, the same for every kind.
+"""How the verbs change objects, the same for every kind.
 
 What is special about a kind stands in ``kinds.py``, what is special about pods in ``pods.py``.
 """
@@ -55,7 +55,7 @@ _FIXED = (
 
 @dataclass(frozen=True)
 class Target:
-    """What a request is about: a kind, in a namespace, one object, a part of it."""
+    """The target of a request: a kind, a namespace, an object and a subresource."""
 
     resource: Resource
     namespace: str = ""
@@ -145,14 +145,14 @@ class Cluster:
             return self._change(target, _PATCHES[kind](held, body), dry_run)
 
     def update(self, target: Target, change: Callable[[Object], None]) -> Object:
-        """Change one object as a part of the API itself does: ``change`` works on a copy."""
+        """Change one object like a controller of the API: ``change`` works on a copy."""
         with self.store.lock:
             wanted = copy.deepcopy(self.get(target))
             change(wanted)
             return self._put(target, wanted)
 
     def delete(self, target: Target, options: Mapping[str, Any], dry_run: bool = False) -> Object:
-        """Delete an object, or begin to: a pod has its grace period, finalizers are waited for."""
+        """Delete an object, or mark it for deletion if it has a grace period or finalizers."""
         with self.store.lock:
             held = self.get(target)
             self._check_preconditions(target, held, options.get("preconditions") or {})
@@ -199,7 +199,7 @@ class Cluster:
                 self.store.put(key, {**held, "metadata": metadata})
 
     def _named(self, resource: Resource, body: Object) -> Object:
-        """The body with its kind, apiVersion and name, left out or right."""
+        """The body with its kind, apiVersion and name added, or checked if they are given."""
         for field, right in (("kind", resource.kind), ("apiVersion", resource.api_version)):
             if body.setdefault(field, right) != right:
                 raise problems.bad_request(
@@ -215,7 +215,7 @@ class Cluster:
         return body
 
     def _suffix(self) -> str:
-        """Five letters that the next object may bear: from the log's length, not from chance."""
+        """Five letters for a generated name: derived from the length of the log, not random."""
         number, letters = self.store.revision, ""
         while len(letters) < 5:
             number, rest = divmod(number, len(_LETTERS))
@@ -223,7 +223,7 @@ class Cluster:
         return letters
 
     def _change(self, target: Target, wanted: Object, dry_run: bool) -> Object:
-        """Let a client's wish become the object, as far as it may touch it there."""
+        """Apply a client's change to the object, except for fields that it may not change."""
         resource, held = target.resource, self.get(target)
         if (wanted["metadata"].get("resourceVersion") or _version(held)) != _version(held):
             raise problems.stale(resource.collection, target.name)
@@ -257,7 +257,7 @@ class Cluster:
 
 
 def selection(resource: Resource, labels: str, fields: str) -> Match:
-    """Which objects a query's two selectors select."""
+    """A function that applies the two selectors of a query to an object."""
     known = ("metadata.name", "metadata.namespace", *resource.fields)
     by_labels, by_fields = selectors.by_labels(labels), selectors.by_fields(fields, known)
     return lambda held: by_labels(held) and by_fields(held)
@@ -268,7 +268,7 @@ def success() -> Object:
 
 
 def timestamp(seconds: int = 0) -> str:
-    """The time in ``seconds``, as objects bear it."""
+    """The time in ``seconds`` from now, in the format of the API."""
     when = datetime.fromtimestamp(datetime.now(timezone.utc).timestamp() + seconds, timezone.utc)
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -290,5 +290,5 @@ def _spec(held: Object) -> Object:
 
 
 def _bare(held: Object) -> Object:
-    """An item of a list: only custom ones say there what they are."""
+    """An item of a list: only custom resources have their kind and apiVersion there."""
     return {field: value for field, value in held.items() if field not in ("kind", "apiVersion")}

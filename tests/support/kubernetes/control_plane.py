@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real Kubernetes API: etcd, kube-apiserver and kube-controller-manager as plain processes.
 
-There is no scheduler: whoever plays the kubelet binds the pods. The flags are those that 1.20 and
-today's servers both know.
+There is no scheduler: the stand-in for the kubelet binds the pods. All flags are known to 1.20 and
+to current servers.
 """
 
 from __future__ import annotations
@@ -34,24 +34,25 @@ NOT_FOUND = (
     "KUBEBUILDER_ASSETS is set, and none is cached or on PATH; `make control-plane` builds them"
 )
 _PATIENCE = 60.0
-#: Without nodelifecycle, which takes nodes whose lease nobody renews for lost.
+#: Without nodelifecycle, which marks nodes as lost if their Lease is not renewed.
 _CONTROLLERS = "daemonset,replicaset,disruption,garbagecollector,namespace,podgc"
 #: Become a command that dies with the process of the given id, even one that just died.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-#: Remove a folder when told to, or when nobody is left who could; retried, as servers may be dying.
-_REMOVER = 'read -r told; for i in 1 2 3 4 5 6 7 8 9; do rm -rf "$0" && exit; sleep 0.$i; done'
+#: Remove a folder when stdin is closed, at the latest by the end of this process. Retried, since
+#: servers may still be ending.
+_REMOVER = 'read -r line; for i in 1 2 3 4 5 6 7 8 9; do rm -rf "$0" && exit; sleep 0.$i; done'
 
 
 @dataclass(frozen=True)
 class ControlPlane(Api):
-    """The API as its administrator, and as a user without any rights."""
+    """The API for its administrator, and for a user without permissions."""
 
     nobody: Api
-    #: Where its etcd answers.
+    #: The URL of its etcd.
     etcd_url: str
 
     def compact(self, revision: int) -> None:
-        """Have etcd forget what was before a revision, as the API does every five minutes."""
+        """Compact etcd up to a revision, as the API does every five minutes."""
         host, port = urlsplit(self.etcd_url).netloc.split(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
         try:
@@ -65,7 +66,7 @@ class ControlPlane(Api):
 
 
 def find() -> Path | None:
-    """The folder with etcd and kube-apiserver, at best also kube-controller-manager, if any.
+    """The folder with etcd and kube-apiserver, preferably also kube-controller-manager.
 
     :raises FileNotFoundError: a variable names a folder where one of the first two is missing.
     """
@@ -86,7 +87,7 @@ def _missing(folder: Path) -> list[str]:
 
 @contextmanager
 def control_plane() -> Iterator[ControlPlane]:
-    """An empty control plane of one's own, ready.
+    """A new empty control plane that is ready.
 
     Its processes and files go when it is left; or with the thread that entered it, however that
     ends.
@@ -103,7 +104,7 @@ def control_plane() -> Iterator[ControlPlane]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder that goes even if this process is killed."""
+    """A folder that is removed even if this process is killed."""
     folder = tempfile.mkdtemp(prefix="calico-bpf-control-plane-")
     words = ["sh", "-c", _REMOVER, folder]
     null = subprocess.DEVNULL

@@ -1,12 +1,12 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The DaemonSet, ReplicaSet and disruption controllers, and the collector of what nobody owns.
+"""The DaemonSet, ReplicaSet and disruption controllers, and the garbage collector.
 
-Each pass looks at everything anew and is one step of the store: the same objects give the same
+Each pass reads all objects again and is one step of the store: the same objects give the same
 passes. Simpler than the real ones: a DaemonSet's nodes are chosen by ``nodeSelector`` alone, and
 budgets that need the scale of a pod's owner (percentages, ``maxUnavailable``) are counted over the
-pods that are there.
+existing pods.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.store imp
 
 _HASH = "controller-revision-hash"
 _GENERATION = "deprecated.daemonset.template.generation"
-#: What every pod of a DaemonSet tolerates, as the real controller has it.
+#: The tolerations that the real controller adds to every pod of a DaemonSet.
 _TOLERATED = (
     ("not-ready", "NoExecute"),
     ("unreachable", "NoExecute"),
@@ -58,7 +58,7 @@ _TOLERATED = (
 
 
 class Controllers:
-    """Works in a thread of its own whenever the store has changed, until it is closed."""
+    """Runs in its own thread after each change of the store, until the store is closed."""
 
     def __init__(self, cluster: Cluster, replace_terminal: bool = True) -> None:
         self._cluster = cluster
@@ -67,7 +67,7 @@ class Controllers:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the thread, once the store was closed."""
+        """Wait for the end of the thread after the store was closed."""
         self._thread.join()
 
     def _work(self) -> None:
@@ -81,7 +81,7 @@ class Controllers:
 
 
 def reconcile(cluster: Cluster, replace_terminal: bool = True) -> None:
-    """One pass over all that is controlled.
+    """One pass over all controlled objects.
 
     ``replace_terminal``: a DaemonSet's pod that is deleted and in a terminal phase no longer holds
     its node (getNodesToDaemonPods in pkg/controller/daemon of current releases); otherwise any pod
@@ -89,7 +89,7 @@ def reconcile(cluster: Cluster, replace_terminal: bool = True) -> None:
     """
     for key, held in cluster.store.items(DAEMON_SETS.collection):
         target = Target(DAEMON_SETS, key.namespace, key.name)
-        # One whose pods are refused, say for their template, must not hold up the others.
+        # An object whose pods are refused, for example for their template, must not block others.
         with suppress(Problem):
             _DaemonSet(cluster, target, held, replace_terminal).reconcile()
     for key, held in cluster.store.items(REPLICA_SETS.collection):
@@ -101,14 +101,14 @@ def reconcile(cluster: Cluster, replace_terminal: bool = True) -> None:
 
 
 class _Owner:
-    """Something in one pass that owns pods."""
+    """An owner of pods in one pass."""
 
     def __init__(self, cluster: Cluster, target: Target, held: Object) -> None:
         self._cluster, self._target, self._held = cluster, target, held
         self._uid = held["metadata"]["uid"]
 
     def _adopt(self, *resources: Resource) -> None:
-        """Take on what the selector selects and nobody owns."""
+        """Adopt the selected objects that have no owner."""
         match = by_selector(self._held["spec"]["selector"])
         mine = {"ownerReferences": [self._reference()]}
         for resource in resources:
@@ -139,21 +139,21 @@ class _Owner:
         me = {"apiVersion": "apps/v1", "kind": self._target.resource.kind, "uid": self._uid}
         return {**me, "name": self._target.name, "controller": True, "blockOwnerDeletion": True}
 
-    def _tell(self, status: Object, counts: Mapping[str, int]) -> None:
-        """A count of 0 that the real API leaves out is left out here too."""
+    def _report(self, status: Object, counts: Mapping[str, int]) -> None:
+        """The counts of a status, without those of 0 that the real API omits."""
         status |= {name: count for name, count in counts.items() if count}
         status["observedGeneration"] = self._held["metadata"]["generation"]
         self._cluster.update(self._target, lambda held: held.update(status=status))
 
 
 class _ReplicaSet(_Owner):
-    """So many pods, anywhere. One that terminates no longer counts, and is replaced at once."""
+    """So many pods, on any nodes. A terminating pod does not count, and is replaced at once."""
 
     def reconcile(self) -> None:
         self._adopt(PODS)
         wanted = self._held["spec"]["replicas"]
         up = self._active()
-        # Those go first that serve nobody yet.
+        # Pods that are not ready are deleted first.
         for pod in sorted(up, key=ready)[: max(0, len(up) - wanted)]:
             self._delete(pod)
         for _missing in range(wanted - len(up)):
@@ -170,7 +170,7 @@ class _ReplicaSet(_Owner):
         available = sum(ready(pod) for pod in up)
         counts = {"readyReplicas": available, "availableReplicas": available}
         counts["fullyLabeledReplicas"] = sum(labelled(pod) for pod in up)
-        self._tell({"replicas": len(up)}, counts)
+        self._report({"replicas": len(up)}, counts)
 
 
 class _DaemonSet(_Owner):
@@ -197,7 +197,7 @@ class _DaemonSet(_Owner):
         self._count()
 
     def _pods(self) -> dict[str, list[Object]]:
-        """The pods that hold a node, by node, the oldest first."""
+        """The pods that occupy a node, by node, the oldest first."""
         placed: dict[str, list[Object]] = {node: [] for node in self._nodes}
         for pod in self._own():
             if not (self._replace_terminal and terminates(pod) and finished(pod)):
@@ -236,7 +236,7 @@ class _DaemonSet(_Owner):
         self._cluster.create(Target(PODS, self._target.namespace), pod)
 
     def _record_revision(self) -> None:
-        """The present template is the latest revision, also when it is an old one come back."""
+        """Make the current template the latest revision, also if an older revision has it."""
         held = self._cluster.store.items(REVISIONS.collection, self._target.namespace)
         ours = [revision for _key, revision in held if owner(revision) == self._uid]
         latest = max((revision["revision"] for revision in ours), default=0)
@@ -275,7 +275,7 @@ class _DaemonSet(_Owner):
         }
         counts = {"numberAvailable": available, "numberUnavailable": wanted - available}
         counts["updatedNumberScheduled"] = sum(self._is_current(pod) for pod in here)
-        self._tell(status, counts)
+        self._report(status, counts)
 
 
 def _count_budget(cluster: Cluster, target: Target, budget: Object) -> None:
@@ -298,7 +298,7 @@ def _count_budget(cluster: Cluster, target: Target, budget: Object) -> None:
 
 
 def _collect_garbage(cluster: Cluster) -> None:
-    """Delete what belongs to something that is gone."""
+    """Delete objects whose owner is gone."""
     everything = cluster.store.everything()
     alive = {held["metadata"]["uid"] for _key, held in everything}
     for key, held in everything:
@@ -319,7 +319,7 @@ def _chosen(daemon_set: Object, node: Object) -> bool:
 
 
 def _node(pod: Object) -> str:
-    """The node that a DaemonSet's pod is on, or is meant for."""
+    """The node of a DaemonSet's pod, by its binding or its affinity."""
     return str(pod["spec"].get("nodeName") or meant_for(pod))
 
 

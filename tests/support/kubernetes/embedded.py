@@ -76,7 +76,7 @@ def embedded_api(release: str = CURRENT) -> Iterator[EmbeddedApi]:
 
 
 def _remove_leftovers() -> None:
-    """Remove what dead processes left, and the folders that nobody uses any more."""
+    """Remove the leftovers of dead processes, and unused folders."""
     for each in _RUNS.glob("[0-9]*"):
         if not Path(f"/proc/{each.name}").exists():
             shutil.rmtree(each, ignore_errors=True)

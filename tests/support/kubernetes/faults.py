@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers that a test orders, instead of or in the middle of the right ones."""
+"""Faults that a test injects, instead of or in the middle of correct answers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class _Fault:
     method: str
     path: re.Pattern[str]
     left: int
-    #: So many that it would meet pass before.
+    #: So many matching requests pass before the fault.
     spare: int = 0
-    #: 0 for no answer at all.
+    #: 0: the connection is closed without an answer.
     status: int = 0
     after: int = 0
 
@@ -30,7 +30,7 @@ class _Fault:
 
 
 class Faults:
-    """Each fault is used up by the requests that it meets, in the order of the orders."""
+    """The faults in the order of their injection; each is used up by the requests that match."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,12 +55,12 @@ class Faults:
 
     @property
     def unmet(self) -> list[str]:
-        """The orders that are not used up."""
+        """The faults that are not used up."""
         with self._lock:
             return [f"{f.method} {f.path.pattern}" for f in self._ordered if f.left]
 
     def meet(self, method: str, path: str) -> None:
-        """Let a request fail that is to.
+        """Make a request fail if a fault matches it.
 
         :raises Problem: it is to be refused.
         :raises ConnectionAbortedError: it is to have no answer.
@@ -72,7 +72,7 @@ class Faults:
             raise Problem(status, status.phrase.replace(" ", ""), f"ordered: {status.phrase}")
 
     def watch_length(self, path: str) -> int | None:
-        """After how many events a watch that begins now is to be cut."""
+        """After how many events the connection of a new watch breaks."""
         fault = self._take(lambda f: f.meets("WATCH", path))
         return fault.after if fault else None
 

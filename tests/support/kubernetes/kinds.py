@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is special about some kinds: defaults of a new object, and what is refused."""
+"""Rules of individual kinds: the defaults of new objects, and validation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STRATEGIES = ("RollingUpdate", "OnDelete")
 
 
 def prepare(resource: Resource, made: Object) -> None:
-    """Fill in what a new object of this kind has, whatever the client sent."""
+    """Add the defaults of a new object of this kind."""
     if resource.has_status and resource != NODES:  # a kubelet registers with its status
         made.pop("status", None)
     if resource == NAMESPACES:
@@ -48,7 +48,7 @@ def prepare(resource: Resource, made: Object) -> None:
 
 
 def check(resource: Resource, wanted: Object, held: Object | None) -> None:
-    """Refuse (422) what the real API refuses and a client here might try."""
+    """Validate a change like the real API (422), as far as clients of the lab need it."""
     if resource == DAEMON_SETS:
         _check_strategy(wanted)
     if resource in (DAEMON_SETS, REPLICA_SETS):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for the kubelets of some nodes: it works by the API alone, whichever API that is."""
+"""A stand-in for the kubelets of some nodes, which uses only the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.releases 
 from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.scheduling import choose_node
 
 Pod = Mapping[str, Any]
-#: Whether what lies between two looks at the pods is noticed by anyone: hardly.
+#: Seconds between two reads of the pods.
 _PAUSE = 0.05
 _READINESS = ("ContainersReady", "Ready")
 
 
 @dataclass(frozen=True)
 class PodState:
-    """What runs for a pod: its address, and how often each of its containers was restarted."""
+    """The state of a pod: its address, and how often each of its containers was restarted."""
 
     address: str = "127.0.0.1"
     restarts: int = 0
-    #: Why no container runs at the moment, such as CrashLoopBackOff.
+    #: Why no container runs now, such as CrashLoopBackOff.
     waiting: str = ""
 
 
 class Kubelet:
-    """Registers nodes and carries their pods through life; a context manager.
+    """Registers nodes and runs the lifecycle of their pods; a context manager.
 
-    It behaves as kubelets of the API's release do. Pods get Ready ``ready_after`` seconds after
-    their start. A subclass may have something real run for them, by ``start_pod``, ``pod_ready``,
+    It behaves like the kubelets of the API's release. Pods become Ready ``ready_after`` seconds
+    after their start. A subclass may run real processes for them, in ``start_pod``, ``pod_ready``,
     ``pod_state``, ``stop_pod`` and ``pod_log``: all but the last are called from one thread, which
-    they must not hold up.
+    they must not block.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Kubelet:
     ) -> None:
         self.nodes = tuple(nodes)
         self.ready_after = ready_after
-        #: While it is set nothing happens on these nodes.
+        #: While it is set, nothing changes on these nodes.
         self.paused = threading.Event()
         self._client = Client(api)
         self.release: str = self._client.do("GET", "/version")["gitVersion"]
@@ -91,33 +91,33 @@ class Kubelet:
             self._client.ask("DELETE", f"/api/v1/nodes/{node}")
 
     def is_up(self, node: str) -> bool:
-        """Whether anything is done for the pods of a node."""
+        """Whether the node runs; the pods of other nodes are left unchanged."""
         return True
 
     # --- what runs for a pod ------------------------------------------------------------------
 
     def start_pod(self, pod: Pod) -> None:
-        """Begin to run what the pod is."""
+        """Start the pod."""
 
     def pod_ready(self, pod: Pod) -> bool:
-        """Whether it is ready now."""
+        """Whether the pod is ready now."""
         started = self._running[pod["metadata"]["uid"]][1]
         return time.monotonic() - started >= self.ready_after
 
     def pod_state(self, pod: Pod) -> PodState:
-        """What is told of it beside its readiness."""
+        """The state that is reported beside the readiness."""
         return PodState()
 
     def stop_pod(self, pod: Pod) -> bool:
-        """End what runs for the pod; True once nothing of it is left, asked again until then."""
+        """Stop the pod. True when it has ended; until then it is called again."""
         return True
 
     def _pod_log_now(self, namespace: str, pod: str, container: str) -> str:
-        """``pod_log`` as it is when it is asked for: a test may have put another in its place."""
+        """Call ``pod_log``, which a test may have replaced after the start of the server."""
         return self.pod_log(namespace, pod, container)
 
     def pod_log(self, namespace: str, name: str, container: str) -> str:
-        """What a container has written."""
+        """The log of a container."""
         return f"{namespace}/{name}/{container} started\n"
 
     # --- the work -----------------------------------------------------------------------------
@@ -128,23 +128,23 @@ class Kubelet:
                 try:
                     self._look()
                 except (Refused, OSError, http.client.HTTPException):
-                    continue  # the API will be back, or a pod went while it was looked at
+                    continue  # the API is away for a while, or a pod was deleted in between
 
     def _look(self) -> None:
         pods = self._client.do("GET", "/api/v1/pods")["items"]
-        there = {pod["metadata"]["uid"] for pod in pods}
+        present = {pod["metadata"]["uid"] for pod in pods}
         for uid, (pod, _started) in list(self._running.items()):
-            if uid not in there and self.stop_pod(pod):  # deleted with no grace at all
+            if uid not in present and self.stop_pod(pod):  # deleted without a grace period
                 del self._running[uid]
         for pod in pods:
             node = pod["spec"].get("nodeName")
             if node in self.nodes:
                 if self.is_up(node):
-                    self._carry(pod)
+                    self._sync(pod)
             elif node is None and not terminates(pod):
                 self._schedule(pod, pods)
 
-    def _carry(self, pod: Pod) -> None:
+    def _sync(self, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
         if terminates(pod):
             if uid not in self._running or self.stop_pod(pod):
@@ -155,10 +155,10 @@ class Kubelet:
             if uid not in self._running:
                 self._running[uid] = (pod, time.monotonic())
                 self.start_pod(pod)
-            self._tell(pod, self.pod_ready(pod))
+            self._report(pod, self.pod_ready(pod))
 
     def _schedule(self, pod: dict[str, Any], pods: Sequence[Pod]) -> None:
-        """What a scheduler would do; where there is one, it may be faster (409)."""
+        """Schedule the pod; a real scheduler, if there is one, may be faster (409)."""
         nodes = self._client.do("GET", "/api/v1/nodes")["items"]
         chosen = choose_node(pod, [n for n in nodes if n["metadata"]["name"] in self.nodes], pods)
         if chosen:
@@ -166,7 +166,7 @@ class Kubelet:
             metadata = {"name": pod["metadata"]["name"]}
             body = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
             self._client.ask("POST", f"{path_of(pod)}/binding", body)
-            pod["spec"]["nodeName"] = chosen  # the next one is to know of it
+            pod["spec"]["nodeName"] = chosen  # for the choice of the next pod's node
 
     def _remove(self, pod: Pod) -> None:
         preconditions = {"uid": pod["metadata"]["uid"]}
@@ -179,17 +179,17 @@ class Kubelet:
         statuses = pod["status"].get("containerStatuses", ())
         terminated = [each for each in statuses if each["state"].get("terminated")]
         if finished(pod) or (not terminal and len(terminated) == len(pod["spec"]["containers"])):
-            return  # it is reported
+            return  # already reported
         killed = not pod["metadata"].get("deletionGracePeriodSeconds")
         phase = ("Failed" if killed else "Succeeded") if terminal else pod["status"]["phase"]
         status = {"status": _ended_status(pod, phase, 137 if killed else 0)}
         self._client.do("PATCH", f"{path_of(pod)}/status", status)
 
-    def _tell(self, pod: Pod, ready: bool) -> None:
-        phase, told = pod["status"].get("phase"), conditions(pod).get("Ready")
+    def _report(self, pod: Pod, ready: bool) -> None:
+        phase, reported = pod["status"].get("phase"), conditions(pod).get("Ready")
         restarts = {each["restartCount"] for each in pod["status"].get("containerStatuses", ())}
         state = self.pod_state(pod)
-        if (phase, told, restarts) != ("Running", str(ready), {state.restarts}):
+        if (phase, reported, restarts) != ("Running", str(ready), {state.restarts}):
             status = {"status": _running_status(pod, ready, state)}
             self._client.do("PATCH", f"{path_of(pod)}/status", status)
 
@@ -223,7 +223,7 @@ def _running_status(pod: Pod, ready: bool, state: PodState) -> dict[str, Any]:
             "ready": ready,
             "started": not state.waiting,
             "restartCount": state.restarts,
-            # The other one is removed, or the merge would leave it.
+            # The other state is set to null, or the merge would keep it.
             "state": {"running": None, "waiting": None}
             | ({"waiting": {"reason": state.waiting}} if state.waiting else running),
         }
@@ -278,7 +278,7 @@ class _LogServer:
                 self.wfile.write(text)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nobody reads it."""
+                """Nothing is logged."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pages of a list: what a query asks for, and what a page says of the rest.
+"""The pages of a list: the request for a page, and the metadata of the rest.
 
 As the real one has it (apiserver, storage/etcd3/store.go): a token names the revision at which the
 list began and where the next page begins, and all pages are of that revision.
@@ -32,7 +32,7 @@ _TOO_OLD = (
 
 @dataclass(frozen=True)
 class Page:
-    """What is asked for. The default is the whole list as it is now."""
+    """The requested page. The default is the whole list as it is now."""
 
     #: 0 for no limit.
     limit: int = 0
@@ -60,14 +60,14 @@ class Page:
         return found, metadata
 
     def expired(self) -> Problem:
-        """The answer where the revision is forgotten: with a token for the rest as it is now."""
+        """The answer for a compacted revision: with a token for the rest as it is now."""
         problem = problems.gone(_TOO_OLD)
         problem.status["metadata"] = {"continue": _token(None, self.after)}
         return problem
 
 
 def read_page(query: Mapping[str, str]) -> Page:
-    """:raises Problem: the token is none of ours."""
+    """:raises Problem: the token is invalid."""
     counts = not (query.get("labelSelector") or query.get("fieldSelector"))
     limit = int(query.get("limit") or 0)
     if not query.get("continue"):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The three kinds of patch. None of them changes what it is given."""
+"""The three kinds of patch. None of them changes its arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.problems 
     bad_request,
 )
 
-#: Lists that strategic merge takes apart, by their items' key; every other list is replaced whole.
+#: Lists that strategic merge merges by the key of their items; every other list is replaced.
 _KEYS = {
     "addresses": "type",
     "conditions": "type",

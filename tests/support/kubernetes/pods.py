@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be asked of a pod and of nothing else: its eviction, binding and log."""
+"""The subresources of a pod: its eviction, binding and log."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _count_disruption(cluster: Cluster, budget: Object, pod: str) -> None:
 
 
 def bind(cluster: Cluster, target: Target, body: Mapping[str, Any], dry_run: bool) -> Object:
-    """Give a pod its node, once."""
+    """Bind a pod to its node; this is possible only once."""
     node = body["target"]["name"]
 
     def assign(pod: Object) -> None:
@@ -96,7 +96,7 @@ def bind(cluster: Cluster, target: Target, body: Mapping[str, Any], dry_run: boo
 
 
 def log(cluster: Cluster, target: Target, query: Mapping[str, str]) -> bytes:
-    """What the pod's kubelet says that a container wrote: asked as the real API asks it."""
+    """The log of a container, read from the pod's kubelet like the real API does."""
     pod = cluster.get(target)
     names = [each["name"] for each in pod["spec"]["containers"]]
     container = query.get("container") or names[0]
@@ -127,7 +127,7 @@ def _kubelet(node: Object) -> str:
 
 
 def _unverified() -> ssl.SSLContext:
-    """A kubelet's certificate is self-signed, and the real API does not mind either."""
+    """Accepts the self-signed certificate of a kubelet, as the real API does."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes releases that a lab behaves as, and where they differ."""
+"""The Kubernetes releases that a lab emulates, and how they differ."""
 
 from __future__ import annotations
 

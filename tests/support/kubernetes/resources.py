@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kinds there are, and how discovery tells of them."""
+"""The kinds of the API, and their discovery documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERBS = ("create", "delete", "get", "list", "patch", "update", "watch")
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind, in one version, and in what it differs from the others."""
+    """One kind in one version, and how it differs from other kinds."""
 
     group: str
     version: str
@@ -25,15 +25,15 @@ class Resource:
     namespaced: bool = True
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = _VERBS
-    #: metadata.generation counts the changes of what is neither metadata nor status.
+    #: Whether metadata.generation counts the changes outside of metadata and status.
     counted: bool = False
-    #: A PUT need not say which resourceVersion it was made from.
+    #: Whether a PUT without a resourceVersion is accepted.
     unconditional: bool = True
-    #: A PUT of an object that is not there creates it.
+    #: Whether a PUT of an object that does not exist creates it.
     create_by_put: bool = False
     #: Defined by a CustomResourceDefinition: no strategic merge.
     custom: bool = False
-    #: What fieldSelector knows beside metadata.name and metadata.namespace.
+    #: The fields that fieldSelector supports beside metadata.name and metadata.namespace.
     fields: tuple[str, ...] = ()
 
     @property
@@ -166,7 +166,7 @@ def _entries(resource: Resource) -> Iterable[Object]:
     for name in resource.subresources:
         path = f"{resource.plural}/{name}"
         if name == "eviction":
-            # kubectl and others read here in which version the server takes an Eviction.
+            # Clients such as kubectl read the version of the Eviction here.
             kind = {"kind": "Eviction", "group": "policy", "version": "v1", "verbs": ["create"]}
         elif name == "binding":
             kind = {"kind": "Binding", "verbs": ["create"]}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a pod goes, as far as the lab needs a scheduler."""
+"""The choice of a node for a pod, as far as the lab needs a scheduler."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Held = Mapping[str, Any]
 
 
 def choose_node(pod: Held, nodes: Sequence[Held], pods: Sequence[Held]) -> str | None:
-    """The node for a pod that has none; None where there is none, or nobody owns the pod.
+    """The node for an unscheduled pod; None if no node takes it, or if it has no owner.
 
-    A DaemonSet's pod goes where it is meant to; any other to the node with the fewest ``pods`` of
-    its owner, then of all, of those that are Ready and not cordoned, and that its nodeSelector
-    selects.
+    A DaemonSet's pod goes to the node of its affinity. Any other pod goes to a node that is Ready
+    and not cordoned and that its nodeSelector selects: the one with the fewest ``pods`` of its
+    owner, then of all.
     """
     names = [node["metadata"]["name"] for node in nodes]
     if meant := meant_for(pod):

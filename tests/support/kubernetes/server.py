@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded API over HTTP: from a path to a verb, from an answer to bytes."""
+"""The HTTP server of the embedded API."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from ansible_collections.dataplane.calico_bpf.tests.support.kubernetes.store imp
 
 _HEALTH = ("healthz", "livez", "readyz")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
-#: How long a watch lasts whose client does not say.
+#: The default timeout of a watch, in seconds.
 _WATCH_SECONDS = 1800
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that reached the server, whatever it answered; ``at`` is monotonic."""
+    """A request that reached the server; ``at`` is monotonic."""
 
     at: float
     #: The client, by its User-Agent.
@@ -51,7 +51,7 @@ class Asked:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one cluster on a free port of the loopback, each connection in a thread."""
+    """Serves one cluster on a free loopback port, with a thread for each connection."""
 
     daemon_threads = True
     block_on_close = False
@@ -86,7 +86,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def stop(self) -> None:
-        """End every connection, idle and watching ones too."""
+        """Close every connection, including idle ones and watches."""
         self.shutdown()
         self.cluster.store.close()
         self.server_close()
@@ -94,7 +94,7 @@ class Server(ThreadingHTTPServer):
             _hang_up(each)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of ours; what is, was answered with a 500."""
+        """Ignore disconnected clients; errors of the server were answered with a 500."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Request:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Head and body leave together: or each answer waits for the client's delayed ACK.
+    # Head and body are sent together, or each answer waits for the client's delayed ACK.
     disable_nagle_algorithm = True
     wbufsize = -1
     server: Server
@@ -134,13 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(problem.status, problem.code)
         except (ConnectionError, TimeoutError):
             self.close_connection = True
-        except Exception as error:  # noqa: BLE001 as the real one: 500, and go on
+        except Exception as error:  # noqa: BLE001 like the real API: answer 500 and continue
             self._answer(Problem(500, "InternalError", repr(error)).status, 500)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads it."""
+        """Nothing is logged."""
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.cluster.resources.discovery(steps) if steps else None
 
     def _target(self, steps: list[str]) -> Target:
-        """What a path names. /api/v1/namespaces/NAME is a namespace, and begins other paths."""
+        """Parse a path. /api/v1/namespaces/NAME is a namespace, and the prefix of other paths."""
         if steps[:1] == ["api"]:
             (group, version), rest = ("", steps[1] if len(steps) > 1 else ""), steps[2:]
         elif steps[:1] == ["apis"] and len(steps) > 3:
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _present(self, target: Target, match: Match, left: int | None) -> tuple[int, int | None]:
-        """Tell of what is there already, as a watch without a resourceVersion does."""
+        """Send the existing objects first, as for a watch without a resourceVersion."""
         store = self.server.cluster.store
         with store.lock:
             held = store.items(target.resource.collection, target.namespace)
@@ -313,7 +313,7 @@ def _delete_options(query: dict[str, str]) -> Object:
 
 
 def _seen(change: Change, target: Target, match: Match) -> tuple[str, Object] | None:
-    """How a watch with a selector tells of a change: what it no longer selects is DELETED."""
+    """The event of a watch with a selector: an object no longer selected is DELETED."""
     collection, namespace, _name = change.key
     if collection != target.resource.collection or target.namespace not in ("", namespace):
         return None

@@ -31,7 +31,7 @@ _EMBEDDED = {"embedded": CURRENT, "older": OLDER}
 
 
 def serving(name: str) -> AbstractContextManager[Api]:
-    """One of ``APIS``. Without a real one the test is skipped; in CI it fails."""
+    """One of ``APIS``. If the real API is not available, the test is skipped; in CI it fails."""
     if name != "real":
         return embedded_api(_EMBEDDED[name])
     if find() is None:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The objects, and the log of what became of them.
+"""The objects, and the log of their changes.
 
-An object in the store is never changed in place: a change puts another one there. So whoever holds
-one may read it without a lock, and must copy it to change it.
+An object in the store is never changed in place: a change replaces it. So it can be read without a
+lock, and must be copied before it is changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """Which object: ``collection`` is what its kind is stored under, whatever the version."""
+    """The key of an object: ``collection`` is the same for all versions of its kind."""
 
     collection: str
     namespace: str
@@ -26,7 +26,7 @@ class Key(NamedTuple):
 
 
 def place(key: Key) -> str:
-    """Where it stands among its kind: etcd sorts by this."""
+    """The sort key of an object in its kind, as in etcd."""
     return f"{key.namespace}/{key.name}"
 
 
@@ -42,7 +42,7 @@ class Change:
 
 
 class Store:
-    """All objects of one API. Hold ``lock`` around what has to be one step."""
+    """All objects of one API. Hold ``lock`` for operations that must be atomic."""
 
     def __init__(self) -> None:
         self.lock = threading.Condition(threading.RLock())
@@ -87,7 +87,7 @@ class Store:
             return list(self._objects.items())
 
     def put(self, key: Key, wanted: Object) -> Object:
-        """Store an object, unless it is there just so; as stored, with its resourceVersion."""
+        """Store an object if it has changed; the stored object, with its resourceVersion."""
         with self.lock:
             before = self._objects.get(key)
             if before is not None and _same(before, wanted):
@@ -105,12 +105,12 @@ class Store:
             return last
 
     def wait(self, after: int, timeout: float | None = None) -> None:
-        """Wait until there is something after a revision, for ``timeout`` seconds, or the end."""
+        """Wait for a change after a revision, the end, or ``timeout`` seconds."""
         with self.lock:
             self.lock.wait_for(lambda: self.closed or self.revision > after, timeout)
 
     def changes(self, after: int, timeout: float) -> list[Change]:
-        """What was logged after a revision; waits for the first, empty after ``timeout``.
+        """The changes after a revision; waits for the first one, empty after ``timeout``.
 
         :raises LookupError: when that part of the log was forgotten.
         """
@@ -125,13 +125,13 @@ class Store:
         return self._log[first:]
 
     def forget(self) -> None:
-        """Drop the log, as etcd's compaction does: a watch from before now is answered 410."""
+        """Drop the log like etcd's compaction: a watch from before now is answered 410."""
         with self.lock:
             self._log.clear()
             self._forgotten = self.revision
 
     def close(self) -> None:
-        """Wake and end everything that waits."""
+        """Wake and end all waiting threads."""
         with self.lock:
             self.closed = True
             self.lock.notify_all()

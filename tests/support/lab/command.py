@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A lab that outlives the command that starts it.
 
-A process in the background has it. What it holds a lock on tells that it is there, and what it
-wrote how to use it; whatever way it ends, its nodes and servers end with it.
+A background process holds it. A locked file shows that the process runs, and another file shows how
+to use the lab. When the process ends, for any reason, its nodes and servers end too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
     end_on_signals,
 )
 
-#: For how long it may go, in seconds.
+#: Seconds within which the process must end.
 _GOING = 30.0
 
 
@@ -53,17 +53,17 @@ def no_arguments() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of lab: what ``lab_cluster`` is called with to have it, and how it is asked for."""
+    """A kind of lab: the arguments of ``lab_cluster``, and those of the command."""
 
     #: The folder whose ``__main__.py`` is the command.
     program: Path = CHECKOUT / "tests/support/lab"
     files: Path = CHECKOUT / ".build/lab"
     nodes: int = 3
-    #: Seconds, of each Felix.
+    #: The retry interval of each Felix, in seconds.
     retry: float = 10.0
-    #: For how long it may come up, in seconds.
+    #: Seconds within which the lab must be ready.
     coming: float = 300.0
-    #: Asked only by the process that has the lab.
+    #: Called only in the process that holds the lab.
     arguments: Callable[[], dict[str, Any]] = field(default=no_arguments)
 
 
@@ -106,14 +106,14 @@ def _options(arguments: Sequence[str] | None, kind: Kind) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class _Files:
-    """What there is of a lab for others to see."""
+    """The files of a lab that other processes read."""
 
     folder: Path
     kind: Kind
 
     @property
     def lock(self) -> Path:
-        """Locked by the process that has the lab, whose id it holds."""
+        """Contains the id of the process that holds the lab, and is locked by it."""
         return self.folder / "lock"
 
     @property
@@ -122,7 +122,7 @@ class _Files:
 
     @property
     def usage(self) -> Path:
-        """There once all of the lab is ready."""
+        """Exists when the lab is ready."""
         return self.folder / "usage"
 
     @property
@@ -211,7 +211,7 @@ def _status(files: _Files, options: argparse.Namespace) -> int:
 
 
 def _serve(files: _Files, options: argparse.Namespace) -> int:
-    """Hold the lab until a signal comes."""
+    """Keep the lab until a signal arrives."""
     end_on_signals()
     files.folder.mkdir(parents=True, exist_ok=True)
     with files.lock.open("a+") as held:
@@ -228,7 +228,7 @@ def _serve(files: _Files, options: argparse.Namespace) -> int:
         more = {**files.kind.arguments(), **times}
         with start() as api, lab_cluster(api, *sizes, **more) as cluster:
             _break(cluster, options.broken)
-            _tell(cluster, files)
+            _write_usage(cluster, files)
             signal.pause()
     return 0
 
@@ -244,8 +244,8 @@ def _break(cluster: LabCluster, count: int) -> None:
             cluster.seed_mismatch(node, share)
 
 
-def _tell(cluster: LabCluster, files: _Files) -> None:
-    """Say how to use it; the file that says so is there once all of it is ready."""
+def _write_usage(cluster: LabCluster, files: _Files) -> None:
+    """Write the usage to the file that exists when the lab is ready."""
     files.kubeconfig.unlink(missing_ok=True)
     files.kubeconfig.symlink_to(cluster.api.kubeconfig)
     files.inventory.unlink(missing_ok=True)
@@ -276,7 +276,7 @@ def _command(files: _Files) -> str:
 
 
 def _end(files: _Files, process: int) -> None:
-    """End the process that has the lab, and wait until it is gone."""
+    """End the process that holds the lab, and wait for it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(process, number)
@@ -289,7 +289,7 @@ def _end(files: _Files, process: int) -> None:
 
 
 def _clean(files: _Files) -> None:
-    """Remove what no process uses any more."""
+    """Remove the files that no process uses any more."""
     for each in files.all:
         each.unlink(missing_ok=True)
     with suppress(OSError):  # it has files of others, or never was

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a lab node runs for a pod: a program, in a process namespace of its own."""
+"""A container of a lab node: a program in its own process namespace."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "sh", "-c", '"$@"; e
 
 
 class Container(Protocol):
-    """A program that runs in a node until it ends, or is ended."""
+    """A program that runs in a node until it ends or is stopped."""
 
     def ended(self, within: float = 0.0) -> bool:
-        """Whether it has, after at most so many seconds."""
+        """Whether it has ended, after at most so many seconds."""
 
     def signal(self, number: signal.Signals) -> None: ...
 
 
 class NamespaceContainer:
-    """One in namespaces of this machine; ``enter`` is what enters its pod's cgroup and its node."""
+    """A container in namespaces of this machine; ``enter`` enters its pod's cgroup and its node."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class NamespaceContainer:
         out: Path,
         environment: Mapping[str, str],
     ) -> None:
-        with out.open("a") as said:
+        with out.open("a") as output:
             self._process = subprocess.Popen(
                 [*enter, *_CONTAINER, *program],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
@@ -52,13 +52,13 @@ class NamespaceContainer:
         return self._process.poll() is not None
 
     def signal(self, number: signal.Signals) -> None:
-        """To the container's init, with which all of it ends; it only takes a SIGKILL itself."""
+        """Signal the program; SIGKILL goes to the init, with which the container ends."""
         pid = self._process.pid
         generations = 2 if number is signal.SIGKILL else 3
         for _generation in range(generations):
             children = _children(pid)
             if not children:
-                return  # it has only begun, or just ended
+                return  # it has just started or just ended
             pid = children[0]
         with suppress(ProcessLookupError):
             os.kill(pid, number)

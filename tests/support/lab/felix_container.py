@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container calico-node of one pod: a Felix stand-in that really runs in a lab node."""
+"""The container calico-node of one pod: a process of the Felix stand-in in a lab node."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from ansible_collections.dataplane.calico_bpf.tests.support.lab.node import Node
 _STANDIN = "ansible_collections.dataplane.calico_bpf.tests.support.lab.standin"
 _PROBE_EVERY = 0.3
 _BACK_OFF = 1.0
-#: How long a pass may take to come to the point where it is killed.
+#: Seconds until a pass must have reached the point at which it is killed.
 _PASS = 10.0
 
 
 @dataclass(frozen=True)
 class FelixSettings:
-    """What all Felixes of a lab have in common; ``objects`` holds allow.o, times in seconds."""
+    """The settings of all Felixes of a lab; ``objects`` contains allow.o, times are in seconds."""
 
     objects: Path
     retry: float = 10.0
@@ -40,7 +40,7 @@ class FelixSettings:
 
 
 class FelixContainer:
-    """Runs from its making on, is started again where it ends by itself, until it is stopped."""
+    """Runs from its creation until it is stopped; restarted if it ends by itself."""
 
     def __init__(
         self, node: Node, pod: Mapping[str, Any], settings: FelixSettings, restarts: int = 0
@@ -60,10 +60,10 @@ class FelixContainer:
         self._container = self._start()
         threading.Thread(target=self._probe, name=f"probe-{node.name}", daemon=True).start()
 
-    # --- while it runs ------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------
 
     def ready(self) -> bool:
-        """Whether its last probe was good; a Felix that died is started again here."""
+        """Whether the last probe succeeded; a Felix that died is restarted here."""
         if not self._container.ended():
             return self._is_ready
         self._is_ready = False
@@ -80,7 +80,7 @@ class FelixContainer:
         return PodState(restarts=self._restarts, waiting=waiting)
 
     def log(self) -> list[tuple[float, str]]:
-        """What this run of it wrote, each line with its time, without the runtime's prefix."""
+        """The log of this run, each line with its time, without the runtime's prefix."""
         return [_timed(line) for line in self._node.read(self._log).splitlines(keepends=True)]
 
     @property
@@ -110,16 +110,16 @@ class FelixContainer:
         }
 
     def _probe(self) -> None:
-        """Ask for its readiness, in a thread of its own, while the node is up that it began on."""
+        """Probe the readiness in a separate thread, while the node is up since the same boot."""
         node = self._node
         with suppress(Refusal), node.felix_health() as address:
             while node.alive and node.boots == self.boot and not self._stopped.wait(_PROBE_EVERY):
                 self._is_ready = _answers_ready(address)
 
-    # --- its end ------------------------------------------------------------------------------
+    # --- stopping -----------------------------------------------------------------------------
 
     def stop(self, grace: int) -> bool:
-        """Have it end, at once or after at most ``grace`` seconds; True once it is gone."""
+        """Stop it, at once or after at most ``grace`` seconds; True once it has ended."""
         faults, now = self._node.faults, time.monotonic()
         self._stopped.set()
         if self._stop_asked is None:
@@ -135,7 +135,7 @@ class FelixContainer:
         return True
 
     def _die_in_pass(self, where: Mapping[str, str]) -> None:
-        """Let it be killed in the middle of re-attaching; one that does not get there lives on."""
+        """Kill it in the middle of a re-attachment; if it does not get there, it keeps running."""
         faults = self._node.faults
         faults.felix(churn=True, kill_in_pass=where)
         deadline = time.monotonic() + _PASS

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole lab: nodes with real endpoints and Felixes, a Kubernetes API, and Ansible's way in."""
+"""A complete lab: nodes with real endpoints and Felixes, a Kubernetes API, and an inventory."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _DIRTY = re.compile(r'leaving it dirty .* ?name="([^"]+)"')
 
 @dataclass
 class Playbook:
-    """An ansible-playbook that runs, in a session of its own; ``log`` is written as it goes."""
+    """A running ansible-playbook in its own session, which writes its output to ``log``."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def signal(self, number: signal.Signals) -> None:
-        """To its process group, as a terminal does with a ctrl-C; not if it has ended."""
+        """Signal its process group, as a terminal does on ctrl-C, unless it has ended."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
 
@@ -68,7 +68,7 @@ class Playbook:
 
 @dataclass
 class LabCluster:
-    """A lab that runs. An API serves one lab: what is applied there goes with the API."""
+    """A running lab. An API serves one lab: its objects end with the API."""
 
     api: Api
     client: Client
@@ -89,7 +89,7 @@ class LabCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which ansible-playbook finds all it needs."""
+        """The environment of ansible-playbook."""
         return {
             "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".build/collections"),
             "ANSIBLE_CONNECTION_PLUGINS": str(CHECKOUT / "tests/support/lab/connection"),
@@ -106,7 +106,7 @@ class LabCluster:
         words = [f"{sys.prefix}/bin/ansible-playbook", str(CHECKOUT / "playbooks" / name)]
         words += ["--extra-vars", json.dumps(dict(extra_vars or {})), *args]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", **self.environment}
-        environment["TMPDIR"] = str(self.folder)  # what kubernetes.core remembers of an API
+        environment["TMPDIR"] = str(self.folder)  # for the cache of kubernetes.core
         with log.open("wb") as out:
             process = subprocess.Popen(
                 words,
@@ -132,16 +132,16 @@ class LabCluster:
     # --- Felix --------------------------------------------------------------------------------
 
     def version(self) -> str:
-        """The version that the DaemonSet is to run."""
+        """The version in the DaemonSet's template."""
         spec = self.client.do("GET", _DAEMON_SET)["spec"]["template"]["spec"]
         return str(spec["containers"][0]["image"].rpartition(":")[2])
 
     def set_version(self, version: str) -> None:
-        """What ``kubectl set image`` does: with RollingUpdate the plain rolling restart begins."""
+        """Like ``kubectl set image``: with RollingUpdate it starts a plain rolling update."""
         self.client.do("PATCH", _DAEMON_SET, manifests.images(version), patch="strategic-merge")
 
     def rolled_out(self) -> bool:
-        """Whether each node's pod is of the newest revision, and Ready."""
+        """Whether each node's pod has the newest revision and is Ready."""
         held = self.client.do("GET", _DAEMON_SET)
         status, wanted = held["status"], len(self.nodes)
         counts = [status.get(f"{n}NumberScheduled", 0) for n in ("desired", "updated")]
@@ -149,7 +149,7 @@ class LabCluster:
         return bool(seen and [*counts, status["numberReady"]] == [wanted] * 3)
 
     def calico_node(self, node: str) -> dict[str, Any] | None:
-        """The calico-node pod of a node, which does not terminate."""
+        """The calico-node pod of a node that is not terminating."""
         return next((pod for pod in self.pods("kube-system") if _is_calico(pod, node)), None)
 
     def pods(self, namespace: str) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ class LabCluster:
         return sorted({each[1] for each in found if each})
 
     def seed_mismatch(self, node: str, count: int = 1, hook: str = "egress") -> list[str]:
-        """Re-attach one hook once more at so many endpoints of the agents, as Felix would.
+        """Re-attach one hook once more at so many endpoints of the agents, like Felix.
 
         :returns: their interfaces.
         :raises ValueError: there are not so many with filters.
@@ -183,7 +183,7 @@ class LabCluster:
         behaviour = Release.of(self.version()).behaviour("TC")
         adds = (
             behaviour if behaviour is Behaviour.ADD_WITHOUT_COMPARE else Behaviour.ADD_THEN_DELETE
-        )  # those that came later keep what they find
+        )  # later endpoints keep their filters
         chosen = self.nodes[node].agents()[:count]
         if len(chosen) < count:
             raise ValueError(f"{node} has only {len(chosen)} endpoints that stay")
@@ -210,13 +210,13 @@ class LabCluster:
         return answer
 
     def all_ready(self) -> bool:
-        """Whether every pod there is to be is there, and Ready."""
+        """Whether all wanted pods exist and are Ready."""
         pods = [*self.pods(manifests.SYSTEM), *self.pods(manifests.DEMO)]
         sets = self._sets("daemonsets"), self._sets("replicasets")
         wanted = sum(s["status"].get("desiredNumberScheduled", 0) for s in sets[0])
         wanted += sum(s["spec"]["replicas"] for s in sets[1])
-        told = all("observedGeneration" in s["status"] for each in sets for s in each)
-        return told and len(pods) == wanted and all(map(ready, pods))
+        observed = all("observedGeneration" in s["status"] for each in sets for s in each)
+        return observed and len(pods) == wanted and all(map(ready, pods))
 
     def _sets(self, kind: str) -> list[dict[str, Any]]:
         sets: list[dict[str, Any]] = self.client.do("GET", f"/apis/apps/v1/{kind}")["items"]

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lab node: an init process in namespaces of its own, and pods' endpoints on it.
+"""A lab node: an init process in its own namespaces, with the endpoints of pods.
 
-All that is in a node goes with its init, which goes with the process that started it, however that
-ends: the init reads a pipe that nobody else holds.
+Everything in a node ends with its init. The init ends with the process that started it, even if
+that is killed: it reads a pipe that only that process holds.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import (
 )
 
 _NAMESPACES = ("--net", "--mount", "--pid", "--uts")
-#: Where Calico's pods send everything; nobody has the address, proxy ARP answers for it.
+#: The gateway of Calico's pods; no interface has the address, proxy ARP answers for it.
 _GATEWAY = "169.254.1.1"
 _HEALTH_PORT = 9099
 _PYTHON = {"PYTHONPATH": str(CHECKOUT / ".build/collections")}
 
-#: Sets the namespaces up, tells the init's process id as it is outside, and becomes the init,
-#: whose children are reaped by the kernel. The default route makes proxy ARP answer.
+#: Sets up the namespaces, prints the init's process id outside of them, and becomes the init, whose
+#: children are reaped by the kernel. The default route makes proxy ARP answer.
 _INIT = """
 set -e
 read -r pid rest < /proc/self/stat
@@ -130,20 +130,20 @@ class Node:
             )
 
     def start(self) -> None:
-        """Have it run.
+        """Start the node.
 
-        :raises RuntimeError: with what went wrong.
+        :raises RuntimeError: it did not start; with its log.
         """
         if self._init is None:
             self.begin()
         assert self._init
         assert self._init.stdout
-        told = self._init.stdout.readline().strip()
-        if not told:
+        pid = self._init.stdout.readline().strip()
+        if not pid:
             raise RuntimeError(f"{self.name}: {(self.folder / 'init.log').read_text()}")
-        self._pid = int(told)
+        self._pid = int(pid)
         self.boots += 1
-        self.init_file.write_text(told)
+        self.init_file.write_text(pid)
 
     def kill(self) -> None:
         """End the init, and so everything in the node, at once."""
@@ -247,8 +247,8 @@ class Node:
     def exec(self, *words: str, check: bool = True) -> str:
         """Run a command in the node; its output.
 
-        :raises RuntimeError: with ``check`` it failed; with what it said.
-        :raises NodeDown: the node was down, or went down meanwhile.
+        :raises RuntimeError: with ``check``, the command failed; with its output.
+        :raises NodeDown: the node is down, or went down while the command ran.
         """
         done = subprocess.run(self.words(*words), capture_output=True, text=True, check=False)
         if done.returncode and not self.alive:

@@ -16,17 +16,17 @@ from typing import Any
 class NodeFaults:
     """The runtime's faults, and through ``felix`` those of the Felix that runs there."""
 
-    #: What the stand-in reads its faults from, and what writes that.
+    #: The file from which the stand-in reads its faults, and the function that writes it.
     file: Path
     write: Callable[[Path, str], None]
-    #: Seconds for which a Felix that is to end goes on working.
+    #: Seconds for which a Felix keeps working after it was asked to end.
     linger: float = 0.0
-    #: A Felix that is to end is told to be gone, and works on.
+    #: A Felix that was asked to end is reported as ended, and keeps working.
     runtime_loses_felix: bool = False
     #: Where in a pass the kill hits when a Felix is to end: interface, hook and point, see the
     #: stand-in.
     killed_in_pass: dict[str, str] | None = None
 
     def felix(self, **faults: Any) -> None:
-        """Give the Felix exactly these faults; none heals it."""
+        """Give the Felix exactly these faults; without arguments it has none."""
         self.write(self.file, json.dumps(faults))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A rollout as a test sees it: the real playbooks on a lab, and what they leave behind."""
+"""A rollout in a test: runs the real playbooks on a lab, and reads the state that they leave."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ansible_collections.dataplane.calico_bpf.tests.support.lab.lab_cluster impo
     lab_cluster,
 )
 
-#: Where to: the first release that replaces and compares, and loads on every kernel.
+#: The target: the first release that replaces and compares, and that loads on every kernel.
 FIXED = "v3.29.7"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/calico-bpf-rollout"
 DAEMON_SET = "/apis/apps/v1/namespaces/kube-system/daemonsets/calico-node"
-#: What keeps a pod that is being replaced.
+#: The finalizer of a pod that is being replaced.
 FINALIZER = "dataplane.calico-bpf/felix-must-be-gone"
-#: Felix's retry in the lab, by which everything that waits for it is shortened (seconds).
+#: Seconds between Felix's retries in the lab; everything that waits for them is shortened, too.
 RETRY = 1.0
 QUICK: dict[str, Any] = {
     "calico_bpf_soak": 0,
@@ -46,14 +46,14 @@ QUICK: dict[str, Any] = {
 
 @contextmanager
 def new_rollout(api: str, **lab: Any) -> Iterator[Rollout]:
-    """A lab of one's own, behind an API of one's own; ``api`` is its name in ``APIS``."""
+    """A new lab with its own API; ``api`` is the name of the API in ``APIS``."""
     with serving(api) as served, lab_cluster(served, **{"retry": RETRY, **lab}) as cluster:
         yield Rollout(cluster)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What one test does to a lab, and sees of it."""
+    """The operations of a test on a lab, and the state of the lab."""
 
     cluster: LabCluster
 
@@ -72,7 +72,7 @@ class Rollout:
         reports = {"calico_bpf_report_dir": str(self.reports)}
         return self.cluster.start_playbook("rollback.yml", {**QUICK, **reports, **extra}, *args)
 
-    # --- what is left -------------------------------------------------------------------------
+    # --- the state of the lab -----------------------------------------------------------------
 
     @property
     def reports(self) -> Path:
@@ -86,11 +86,11 @@ class Rollout:
         return report
 
     def states(self) -> dict[str, str]:
-        """How far each node came, by that report."""
+        """The state of each node in that report."""
         return {node["name"]: node["state"] for node in self.report()["nodes"]}
 
     def versions(self) -> dict[str, str]:
-        """The version of each node's calico-node; of a node without one "none"."""
+        """The version of each node's calico-node; "none" for a node without one."""
         return {name: self._version(name) for name in self.cluster.nodes}
 
     def _version(self, node: str) -> str:
@@ -98,7 +98,7 @@ class Rollout:
         return pod["spec"]["containers"][0]["image"].rpartition(":")[2] if pod else "none"
 
     def finalizers(self, node: str) -> list[str]:
-        """Those of a node's calico-node pods."""
+        """The finalizers of a node's calico-node pods."""
         pods = self.cluster.pods("kube-system")
         here = (pod["metadata"] for pod in pods if pod["spec"].get("nodeName") == node)
         return [each for metadata in here for each in metadata.get("finalizers", ())]
@@ -113,20 +113,20 @@ class Rollout:
         return {n["metadata"]["name"] for n in nodes if n.get("spec", {}).get("unschedulable")}
 
     def strategy(self) -> str:
-        held = self.cluster.client.do("GET", DAEMON_SET)
-        return str(held["spec"]["updateStrategy"]["type"])
+        daemonset = self.cluster.client.do("GET", DAEMON_SET)
+        return str(daemonset["spec"]["updateStrategy"]["type"])
 
     def broken(self) -> dict[str, set[str]]:
-        """Endpoints by node whose hooks do not hold one filter each at the same slot."""
+        """By node, the endpoints whose hooks do not have one filter each in the same slot."""
         found = {name: self._broken(name) for name, n in self.cluster.nodes.items() if n.alive}
         return {name: broken for name, broken in found.items() if broken}
 
     def _broken(self, node: str) -> set[str]:
-        there = self.cluster.node(node)
-        return {name for name in there.agents() if not in_step(there.filters(name))}
+        lab_node = self.cluster.node(node)
+        return {name for name in lab_node.agents() if not in_step(lab_node.filters(name))}
 
     def programs(self) -> dict[tuple[str, str], list[int]]:
-        """The programs at both hooks of each endpoint that stays, by node and interface."""
+        """By node and interface, the programs at both hooks of each endpoint that a drain keeps."""
         return {
             (name, interface): [f.program_id for hook in hooks.values() for f in hook]
             for name, node in self.cluster.nodes.items()
@@ -135,7 +135,7 @@ class Rollout:
         }
 
     def holder(self) -> str:
-        """Who holds the Lease, and has renewed it lately enough; "" for nobody."""
+        """The holder of the Lease if it is not expired, else ""."""
         answer = self.cluster.client.ask("GET", LEASE)
         if answer.code == 404:
             return ""
@@ -150,18 +150,18 @@ class Rollout:
         self.cluster.wait(lambda: not self.holder(), "the Lease is free", 30)
 
     def seen(self, playbook: Playbook, text: str, seconds: float = 120) -> None:
-        """Wait until a running playbook has said something."""
+        """Wait until the output of a running playbook contains ``text``."""
         deadline = time.monotonic() + seconds
         while text not in playbook.log.read_text():
             ended = playbook.process.poll() is not None
-            assert not ended, f"it ended without saying {text!r}:\n{playbook.log.read_text()}"
+            assert not ended, f"it ended without {text!r}:\n{playbook.log.read_text()}"
             assert time.monotonic() < deadline, f"{text!r} not in:\n{playbook.log.read_text()}"
             time.sleep(0.05)
 
     # --- what must hold -----------------------------------------------------------------------
 
     def must_be_complete(self, version: str = FIXED) -> None:
-        """Everything upgraded, clean, uncordoned, put back and let go."""
+        """Assert that all nodes are upgraded and uncordoned, and the Lease is released."""
         assert set(self.versions().values()) == {version}
         assert self.cluster.rolled_out()
         assert not self.broken()

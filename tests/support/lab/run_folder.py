@@ -55,7 +55,7 @@ def _is_free(lock: IO[str]) -> bool:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Nobody else makes or removes a folder meanwhile."""
+    """No other process creates or removes a folder during this."""
     _RUNS.mkdir(parents=True, exist_ok=True)
     with (_RUNS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kubelet of the lab's nodes: what it runs for a pod is really there, on the pod's node."""
+"""The kubelet of the lab's nodes, which runs real processes and interfaces for its pods."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ansible_collections.dataplane.calico_bpf.tests.support.lab.node import Node
 
 
 class LabKubelet(Kubelet):
-    """Runs a Felix for each calico-node pod, and has an endpoint for each pod with a network.
+    """Runs a Felix for each calico-node pod, and creates an endpoint for each pod with a network.
 
-    Every ``heartbeat`` seconds it tells each node's status, and the node's Felix of that. A node
-    that is down gets no heartbeat and its Ready is Unknown; one that is up again has its pods
-    started anew.
+    Every ``heartbeat`` seconds it reports each node's status, and notifies the node's Felix. A node
+    that is down sends no heartbeat and its Ready condition is Unknown; when it is up again, its
+    pods are started again.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LabKubelet(Kubelet):
         self._felix = felix
         self._heartbeat = heartbeat
         self._runs: dict[str, _Run] = {}
-        self._told_up = dict.fromkeys(nodes, True)
+        self._reported_up = dict.fromkeys(nodes, True)
 
     def __enter__(self) -> LabKubelet:
         for node in self._nodes.values():
@@ -89,7 +89,7 @@ class LabKubelet(Kubelet):
         return "".join(line for _at, line in self.timed_log(namespace, name))
 
     def timed_log(self, namespace: str, name: str) -> list[tuple[float, str]]:
-        """The lines of a calico-node pod, each with when it was written (seconds since 1970)."""
+        """The log lines of a calico-node pod, each with its time (seconds since 1970)."""
         for uid, (pod, _started) in list(self._running.items()):
             if (pod["metadata"]["namespace"], pod["metadata"]["name"]) == (namespace, name):
                 run = self._runs.get(uid)
@@ -103,15 +103,15 @@ class LabKubelet(Kubelet):
 
     def _look(self) -> None:
         for name, node in self._nodes.items():
-            if node.alive is not self._told_up[name]:
-                self._told_up[name] = node.alive
-                self._tell_ready(name)
+            if node.alive is not self._reported_up[name]:
+                self._reported_up[name] = node.alive
+                self._report_ready(name)
                 if not node.alive:
                     self._lose_pods(name)
         super()._look()
 
     def _lose_pods(self, name: str) -> None:
-        """What the node controller does to the pods of a node that it no longer hears of."""
+        """Mark the pods as the node controller does when a node stops posting its status."""
         unknown = {"type": "Ready", "status": "False", "reason": "NodeNotReady"}
         for pod, _started in list(self._running.values()):
             if pod["spec"]["nodeName"] == name:
@@ -122,15 +122,15 @@ class LabKubelet(Kubelet):
         while not self._stopping.wait(self._heartbeat):
             for name, node in self._nodes.items():
                 if node.alive and not self.paused.is_set():
-                    with suppress(Refused, OSError):  # the next one will get through
-                        self._tell_ready(name)
+                    with suppress(Refused, OSError):  # the next heartbeat is sent anyway
+                        self._report_ready(name)
                         node.beat()
 
-    def _tell_ready(self, name: str) -> None:
-        """What a kubelet tells of its node, or the API of a node that it does not hear of."""
+    def _report_ready(self, name: str) -> None:
+        """Set the Ready condition as the kubelet does, or for a node that is down the API."""
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "lab"}
         ready |= {"lastHeartbeatTime": now()}
-        if not self._told_up[name]:
+        if not self._reported_up[name]:
             why = "Kubelet stopped posting node status."
             ready = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
             ready |= {"message": why}
@@ -177,7 +177,7 @@ def _start(node: Node, pod: Pod, felix: FelixSettings, restarts: int) -> _Run:
 
 
 class _Nothing:
-    """A pod in its node's network: there is nothing to see of it."""
+    """A pod in its node's network, for which nothing is run."""
 
     def __init__(self, node: Node, restarts: int) -> None:
         self.boot = node.boots
@@ -194,7 +194,7 @@ class _Nothing:
 
 
 class _Endpoint(_Nothing):
-    """A pod's network, without anything that runs in it."""
+    """The network of a pod, in which nothing runs."""
 
     def __init__(self, node: Node, pod: Pod, restarts: int) -> None:
         super().__init__(node, restarts)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts Felix stand-ins in a lab's namespace, one after the other, and looks at them."""
+"""Starts Felix stand-ins in a lab's namespace, one after the other, and reads their state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 STANDIN = "ansible_collections.dataplane.calico_bpf.tests.support.lab.standin"
 RETRY = 0.3
-#: Seconds for what takes a fraction of one, on a machine that does other things too.
+#: A timeout in seconds for operations that take a fraction of one on an idle machine.
 PATIENCE = 10.0
 
 
@@ -41,7 +41,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 @dataclass
 class Pod:
-    """One stand-in in a lab's namespace, and what can be seen of it."""
+    """One stand-in in a lab's namespace, and its state."""
 
     lab: Lab
     directory: Path
@@ -59,7 +59,7 @@ class Pod:
         return self.lines("leaving it dirty")
 
     def get(self, path: str, port: int = 9099) -> tuple[int, str]:
-        """(status, body); (0, what is wrong) where nobody listens."""
+        """(status, body); (0, the error) if no server listens."""
         with entered(self.lab.netns):
             try:
                 with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
@@ -76,7 +76,7 @@ class Pod:
         until(self.is_ready, f"ready, in {self.directory}")
 
     def wait_for_errors(self, more: int) -> None:
-        """So many more passes that leave an endpoint dirty."""
+        """Wait for so many more passes that leave an endpoint dirty."""
         wanted = len(self.errors()) + more
         until(lambda: len(self.errors()) >= wanted, f"{wanted} errors, in {self.directory}")
 

@@ -304,11 +304,11 @@ def compile_program(source: Path, target: Path, *flags: str) -> Path:
 
 
 def private_mounts() -> None:
-    """Give this process and its children mounts of their own, which go with them.
+    """Give this process and its children their own mounts, which end with them.
 
-    A bpffs; the names of network namespaces, so that nothing is left of a run that is killed, and
-    nobody else tidies them away; and kernel headers where BCC looks for them: on a machine whose
-    kernel is not Debian's, those of Debian's do for programs that use only stable interfaces.
+    A bpffs; the names of network namespaces, so that a killed run leaves none behind and no other
+    process removes them; and kernel headers where BCC looks for them: on a machine without Debian's
+    kernel, Debian's headers suffice for programs that use only stable interfaces.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     clone_newns = 0x20000

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clusters as the preflight reads them, and the parts of its judgement that tests compare."""
+"""Clusters as the preflight reads them, and the parts of its result that tests compare."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.clust
     RolloutSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
-    Judgement,
+    PreflightResult,
     Problem,
 )
 
@@ -40,28 +40,39 @@ def bpf(version: str = OLD, **env: str) -> dict[str, Any]:
 
 
 def revision(number: int, version: str, **env: str) -> Revision:
-    return Revision(f"calico-node-{version}", number, f"hash-{version}", bpf(version, **env))
+    return Revision(
+        name=f"calico-node-{version}",
+        number=number,
+        hash=f"hash-{version}",
+        template=bpf(version, **env),
+    )
 
 
 def pod(node: str, version: str = OLD, **changes: Any) -> Pod:
-    made = Pod(f"pod-{node}", node, f"calico/node:{version}", f"hash-{version}", True)
+    made = Pod(
+        name=f"pod-{node}",
+        node=node,
+        image=f"calico/node:{version}",
+        revision=f"hash-{version}",
+        ready=True,
+    )
     return replace(made, **changes)
 
 
 def cluster(*nodes: str, version: str = OLD, **changes: Any) -> Cluster:
-    """A healthy one of kernel 5.15, all at ``version``."""
+    """A healthy cluster with kernel 5.15, all nodes at ``version``."""
     made = Cluster(
-        DaemonSet("kube-system", "calico-node", bpf(version)),
-        (revision(1, version),),
-        tuple(pod(name, version) for name in nodes),
-        tuple(Node(name, kernel="5.15.0-105-generic") for name in nodes),
+        daemonset=DaemonSet(namespace="kube-system", name="calico-node", template=bpf(version)),
+        revisions=(revision(1, version),),
+        pods=tuple(pod(name, version) for name in nodes),
+        nodes=tuple(Node(name, kernel="5.15.0-105-generic") for name in nodes),
         encapsulation="none",
     )
     return replace(made, **changes)
 
 
 def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
-    """Of a, b and c, those ``done`` are at the new version and verified, and the template is."""
+    """Nodes a, b and c: those ``done``, and the template, are at the new version."""
     annotations = {FORMER_REVISION: f"calico-node-{former}"}
     nodes = [
         Node(n, verified=f"hash-{version}", upgraded_at=f"2026-11-23T22:0{i}:00Z")
@@ -69,10 +80,15 @@ def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
     ]
     nodes += [Node(n) for n in "abc" if n not in done]
     return Cluster(
-        DaemonSet("kube-system", "calico-node", bpf(version), annotations=annotations),
-        (revision(1, former), revision(2, version)),
-        tuple(pod(n, version if n in done else former) for n in "abc"),
-        tuple(replace(node, kernel="5.15.0") for node in nodes),
+        daemonset=DaemonSet(
+            namespace="kube-system",
+            name="calico-node",
+            template=bpf(version),
+            annotations=annotations,
+        ),
+        revisions=(revision(1, former), revision(2, version)),
+        pods=tuple(pod(n, version if n in done else former) for n in "abc"),
+        nodes=tuple(replace(node, kernel="5.15.0") for node in nodes),
         encapsulation="none",
     )
 
@@ -80,21 +96,21 @@ def upgraded(*done: str, former: str = OLD, version: str = NEW) -> Cluster:
 SPEC = RolloutSpec(version=NEW)
 
 
-def blockers(judged: Judgement) -> list[Problem]:
-    return [problem for problem in judged.problems if problem.blocks]
+def blockers(result: PreflightResult) -> list[Problem]:
+    return [problem for problem in result.problems if problem.blocks]
 
 
-def warnings(judged: Judgement) -> list[Problem]:
-    return [problem for problem in judged.problems if not problem.blocks]
+def warnings(result: PreflightResult) -> list[Problem]:
+    return [problem for problem in result.problems if not problem.blocks]
 
 
-def blocked(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in blockers(judged)]
+def blocked(result: PreflightResult) -> list[tuple[str, str | None]]:
+    return [(each.code, each.node or each.advisory) for each in blockers(result)]
 
 
-def warned(judged: Judgement) -> list[tuple[str, str | None]]:
-    return [(each.code, each.node or each.advisory) for each in warnings(judged)]
+def warned(result: PreflightResult) -> list[tuple[str, str | None]]:
+    return [(each.code, each.node or each.advisory) for each in warnings(result)]
 
 
-def states(judged: Judgement) -> dict[str, NodeState]:
-    return {each.node.name: each.state for each in judged.nodes}
+def states(result: PreflightResult) -> dict[str, NodeState]:
+    return {each.node.name: each.state for each in result.nodes}

@@ -24,15 +24,15 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def accelerator(image: Image) -> str:
-    """kvm or tcg; the answer is printed, and remembered until this machine boots again."""
-    remembered, boot = cache() / "vm-accelerator", _BOOT.read_text().strip()
-    told = remembered.read_text().split() if remembered.exists() else []
-    if told[:1] != [boot]:
-        told = [boot, "kvm" if _boots(image, "kvm") else "tcg"]
-        remembered.write_text(" ".join(told))
-    why = "a kernel boots with it" if told[1] == "kvm" else "no kernel boots with KVM here"
-    print(f"accelerator: {told[1]} ({why})", file=sys.stderr)
-    return told[1]
+    """kvm or tcg; the answer is printed, and cached until this machine reboots."""
+    cached, boot = cache() / "vm-accelerator", _BOOT.read_text().strip()
+    words = cached.read_text().split() if cached.exists() else []
+    if words[:1] != [boot]:
+        words = [boot, "kvm" if _boots(image, "kvm") else "tcg"]
+        cached.write_text(" ".join(words))
+    why = "a kernel boots with it" if words[1] == "kvm" else "no kernel boots with KVM here"
+    print(f"accelerator: {words[1]} ({why})", file=sys.stderr)
+    return words[1]
 
 
 def _boots(image: Image, accelerator: str) -> bool:
@@ -44,6 +44,6 @@ def _boots(image: Image, accelerator: str) -> bool:
         words += ["-cpu", CPU[accelerator], "-m", "256", "-nodefaults", "-no-user-config"]
         words += ["-display", "none", "-no-reboot", "-serial", f"file:{console}"]
         words += ["-kernel", str(image.kernel(SERIES[0])), "-append", "console=ttyS0 panic=-1"]
-        with suppress(subprocess.TimeoutExpired):  # what it said until then is what counts
+        with suppress(subprocess.TimeoutExpired):  # only the output until then matters
             subprocess.run(words, capture_output=True, check=False, timeout=_LIMIT)
         return console.exists() and b"Linux version" in console.read_bytes()

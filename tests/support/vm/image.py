@@ -26,7 +26,7 @@ class Image:
 
     @property
     def key(self) -> Path:
-        """Whoever has it may log in, as root or as a user who may become root."""
+        """The key that allows a login, as root or as a user who may become root."""
         return self.folder / "key"
 
     @property
@@ -38,9 +38,9 @@ class Image:
 
 
 def image() -> Image:
-    """The image, built if it is not in the cache; minutes pass, and it says so meanwhile.
+    """The image, built if it is not in the cache, which takes minutes and shows progress.
 
-    :raises RuntimeError: it can't be built; why is on standard error.
+    :raises RuntimeError: the build failed; the reason is on standard error.
     """
     done = subprocess.run(
         [CHECKOUT / "tests/support/vm/build_image.sh"],

@@ -135,7 +135,7 @@ class Vm(Node):
         self._up = True
 
     def _connected(self) -> bool:
-        """Whether the connection that all commands share stands; one that failed is begun anew."""
+        """Whether the connection that all commands share works; a failed one is replaced."""
         if self._ssh is None or self._ssh.poll() is not None:
             health = f"127.0.0.1:{self._ports.health}:localhost:9099"
             with (self.folder / "ssh.log").open("a") as log:

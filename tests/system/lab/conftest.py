@@ -30,15 +30,15 @@ def served_api(request: pytest.FixtureRequest) -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def either_api(served_api: Api) -> Api:
     if not served_api.has_controllers:
-        pytest.skip("no kube-controller-manager beside the kube-apiserver")
+        pytest.skip("the kube-apiserver runs without a kube-controller-manager")
     return served_api
 
 
 @pytest.fixture
 def faulty(either_api: Api) -> EmbeddedApi:
-    """The API that fails as ordered: the embedded one alone."""
+    """The embedded API, which can inject failures."""
     if not isinstance(either_api, EmbeddedApi):
-        pytest.skip("the real API does not fail to order")
+        pytest.skip("the real API cannot inject failures")
     return either_api
 
 
@@ -48,21 +48,23 @@ def raw(either_api: Api) -> Client:
 
 
 @pytest.fixture
-def told() -> list[str]:
+def logged() -> list[str]:
     """The lines of progress."""
     return []
 
 
 @pytest.fixture
-def kube(either_api: Api, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kube:
+def kube(
+    either_api: Api, logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Kube:
     """The client of the actions; kubernetes.core's cache of an API is removed with the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return connect({"kubeconfig": str(either_api.kubeconfig)}, told.append, patience=20)
+    return connect({"kubeconfig": str(either_api.kubeconfig)}, logged.append, patience=20)
 
 
 @pytest.fixture
 def space(raw: Client) -> Iterator[str]:
-    """A namespace of this test alone."""
+    """A namespace for this test only."""
     made = raw.do("POST", "/api/v1/namespaces", {"metadata": {"generateName": "kube-"}})
     name: str = made["metadata"]["name"]
     yield name
@@ -71,6 +73,6 @@ def space(raw: Client) -> Iterator[str]:
 
 @pytest.fixture
 def one_node(either_api: Api, space: str) -> Iterator[Kubelet]:
-    """One node of this test alone, with the label test=<its namespace>."""
+    """One node for this test only, with the label test=<its namespace>."""
     with Kubelet(either_api, [f"{space}-node"], labels={"test": space}) as kubelet:
         yield kubelet

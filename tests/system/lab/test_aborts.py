@@ -84,7 +84,7 @@ def test_a_budget_that_refuses_evictions_delays_the_drain_until_its_deadline() -
         assert left
         for name in left:
             assert f"demo/{name}: refused by a budget: The disruption budget" in stop["message"]
-        assert "asked again every 5 s" in output
+        assert "retried every 5 s" in output
         assert lab.states() == {"worker-1": "failed", "worker-2": "untouched"}
         assert lab.cordoned() == set()
         assert set(lab.versions().values()) == {OLD}
@@ -131,7 +131,7 @@ def test_no_node_is_changed_after_a_lost_one() -> None:
             node.kill()
         code, output = playbook.wait()
         must_have_stopped(lab, code, output, "worker-2")
-        assert "worker-2 (the node is NotReady: its kubelet can't end the pods)" in output
+        assert "worker-2 (the node is NotReady: its kubelet cannot end the pods)" in output
         stop = lab.report()["stop"]
         assert (stop["node"], stop["phase"]) == ("worker-2", "drain")
         wanted = {"worker-1": "interrupted", "worker-2": "failed", "worker-3": "untouched"}

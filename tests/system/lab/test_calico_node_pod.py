@@ -49,7 +49,7 @@ class Rollout:
     raw: Client
     kubelet: Kubelet
     space: str
-    told: list[str]
+    logged: list[str]
 
     @property
     def node(self) -> str:
@@ -101,7 +101,7 @@ class Rollout:
     def pod(self, timeout: float = 30, **how: Any) -> CalicoNodePod:
         keep = how.pop("keep", lambda: None)
         options = PodOptions(self.node, self.space, timeout=timeout, poll=0.1, **how)
-        return CalicoNodePod(Session(self.kube, self.told.append, keep), options)
+        return CalicoNodePod(Session(self.kube, self.logged.append, keep), options)
 
     def hold(self) -> threading.Event:
         """Let the kubelet end no container until the event is set."""
@@ -126,8 +126,8 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(kube: Kube, raw: Client, one_node: Kubelet, space: str, told: list[str]) -> Rollout:
-    made = Rollout(kube, raw, one_node, space, told)
+def rollout(kube: Kube, raw: Client, one_node: Kubelet, space: str, logged: list[str]) -> Rollout:
+    made = Rollout(kube, raw, one_node, space, logged)
     made.begin()
     return made
 
@@ -168,7 +168,7 @@ def test_the_successor_waits_until_the_old_containers_have_ended(rollout: Rollou
     assert result["pod"]["images"] == {"calico-node": NEW}
     name = old["metadata"]["name"]
     waits = f"waiting until the containers of {name} have ended"
-    assert any(waits in line for line in rollout.told)
+    assert any(waits in line for line in rollout.logged)
     (new,) = rollout.pods()
     assert new["metadata"]["uid"] == result["pod"]["uid"] != old["metadata"]["uid"]
     assert new["metadata"].get("finalizers") is None
@@ -311,7 +311,7 @@ def test_a_successor_that_does_not_become_ready_is_reported(rollout: Rollout) ->
     assert facts["log"][-1].endswith("calico-node started")
     assert facts["log"][-1] in str(raised.value)
     assert {each["type"] for each in facts["conditions"]} >= {"Ready", "PodScheduled"}
-    assert any("running, not ready" in line for line in rollout.told)
+    assert any("running, not ready" in line for line in rollout.logged)
     rollout.kubelet.ready_after = 0
     assert rollout.wait_ready()["pod"]["images"] == {"calico-node": NEW}
 

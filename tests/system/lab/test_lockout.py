@@ -80,7 +80,7 @@ def test_the_cordons_of_a_killed_run_are_recognized_and_named() -> None:
         code, output = lab.upgrade()
         assert code == 2, output
         assert (
-            "no_room: with worker-1 drained, no node is left that takes the evicted pods: demo/web:"
+            "no_room: with worker-1 drained, no node is left for the evicted pods: demo/web:"
             " minAvailable 2; 2 of 3 pods are healthy, 2 are required: 0 of the 1 here may be"
             " evicted now. Cordoned by an earlier run of this collection: worker-1, worker-2,"
             " worker-3. Uncordon those whose calico-node was not replaced (kubectl uncordon"

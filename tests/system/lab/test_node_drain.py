@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Emptying a node, asked of the embedded API and the real one."""
+"""The drain of a node, with the embedded API and the real one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import
     Refusal,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api import Kube
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import Leave
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import (
+    Drain,
+    DrainSpec,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import (
+    RemovalOptions,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import (
     Lease,
     LeaseLost,
@@ -38,20 +43,20 @@ Object = dict[str, Any]
 
 @dataclass
 class Node:
-    """A node with pods of its own, and what drains it."""
+    """A node with its pods, and its drain."""
 
     kube: Kube
     raw: Client
     kubelet: Kubelet
     space: str
-    told: list[str]
+    logged: list[str]
 
     @property
     def name(self) -> str:
         return self.kubelet.nodes[0]
 
     def run(self, *names: str, **spec: Any) -> None:
-        """Pods that something else than a DaemonSet controls, Ready."""
+        """Start pods that no DaemonSet owns, and wait until they are Ready."""
         maps = f"/api/v1/namespaces/{self.space}/configmaps"
         held = self.raw.ask("POST", maps, {"metadata": {"name": "owner"}}).body
         if held["kind"] == "Status":
@@ -67,7 +72,7 @@ class Node:
         self.eventually(lambda: all(map(ready, self.pods())))
 
     def budget(self, app: str, least: int) -> Callable[[int], Any]:
-        """A budget over the pods of an app, in force; what changes it."""
+        """Create a budget for an app and wait for its status; the function changes it."""
         version = self.kube.get("/apis/policy")["preferredVersion"]["version"]
         path = f"/apis/policy/{version}/namespaces/{self.space}/poddisruptionbudgets"
         spec = {"minAvailable": least, "selector": {"matchLabels": {"app": app}}}
@@ -95,8 +100,8 @@ class Node:
 
     def drain(self, timeout: float = 30, **how: Any) -> Drain:
         keep = how.pop("keep", lambda: None)
-        session = Session(self.kube, self.told.append, keep)
-        return Drain(session, Order(self.name, timeout, 0.1, **how))
+        session = Session(self.kube, self.logged.append, keep)
+        return Drain(session, DrainSpec(self.name, timeout, 0.1, **how))
 
     @property
     def _pods(self) -> str:
@@ -110,8 +115,8 @@ class Node:
 
 
 @pytest.fixture
-def node(kube: Kube, raw: Client, one_node: Kubelet, space: str, told: list[str]) -> Node:
-    return Node(kube, raw, one_node, space, told)
+def node(kube: Kube, raw: Client, one_node: Kubelet, space: str, logged: list[str]) -> Node:
+    return Node(kube, raw, one_node, space, logged)
 
 
 def failure(drain: Drain) -> DataplaneError:
@@ -120,7 +125,7 @@ def failure(drain: Drain) -> DataplaneError:
     return raised.value
 
 
-def test_a_node_is_emptied(node: Node) -> None:
+def test_a_node_is_drained(node: Node) -> None:
     node.run("a1", "a2", "b1")
     result = node.drain().run()
     assert result["changed"]
@@ -131,7 +136,7 @@ def test_a_node_is_emptied(node: Node) -> None:
     assert not again["changed"]
 
 
-def test_a_budget_is_waited_for_while_the_others_go(node: Node) -> None:
+def test_other_pods_are_evicted_while_one_waits_for_its_budget(node: Node) -> None:
     node.run("a1", "b1")
     relax = node.budget("a", least=1)
     node.eventually(lambda: len(read_budgets(node.kube)) == 1)
@@ -141,7 +146,7 @@ def test_a_budget_is_waited_for_while_the_others_go(node: Node) -> None:
     try:
         node.eventually(lambda: node.names() == ["a1"])
         node.eventually(
-            lambda: any("refused by a budget" in line and "/a1" in line for line in node.told)
+            lambda: any("refused by a budget" in line and "/a1" in line for line in node.logged)
         )
     finally:
         relax(0)
@@ -149,7 +154,7 @@ def test_a_budget_is_waited_for_while_the_others_go(node: Node) -> None:
     assert sorted(result[0]["evicted"]) == [f"{node.space}/a1", f"{node.space}/b1"]
 
 
-def test_the_deadline_lists_what_is_left_and_why(node: Node) -> None:
+def test_a_timeout_reports_the_remaining_pods_and_why(node: Node) -> None:
     node.run("a1", "b1", "c1")
     node.budget("a", least=1)
     node.raw.do(
@@ -170,7 +175,7 @@ def test_the_deadline_lists_what_is_left_and_why(node: Node) -> None:
     )
 
 
-def test_it_goes_on_where_it_stopped(node: Node) -> None:
+def test_a_second_drain_evicts_the_remaining_pods(node: Node) -> None:
     node.run("a1", "b1")
     relax = node.budget("a", least=1)
     failure(node.drain(timeout=1))
@@ -180,7 +185,7 @@ def test_it_goes_on_where_it_stopped(node: Node) -> None:
     assert not node.pods()
 
 
-def test_all_that_need_a_decision_are_listed_and_nothing_is_touched(node: Node) -> None:
+def test_pods_that_need_an_option_are_listed_and_nothing_is_evicted(node: Node) -> None:
     scratch = [{"name": "scratch", "emptyDir": {}}]
     node.run("a1")
     node.run("b1", volumes=scratch)
@@ -191,7 +196,7 @@ def test_all_that_need_a_decision_are_listed_and_nothing_is_touched(node: Node) 
     why = {each["pod"].split("/")[1]: each["why"] for each in raised.value.facts["remaining"]}
     assert sorted(why) == ["b1", "c1", "d1"]
     assert node.names() == ["a1", "b1", "c1", "d1"]
-    result = node.drain(leave=Leave(force=True, delete_emptydir_data=True)).run()
+    result = node.drain(removal=RemovalOptions(force=True, delete_emptydir_data=True)).run()
     assert len(result["evicted"]) == 4
 
 
@@ -207,14 +212,14 @@ def test_check_mode_predicts(node: Node) -> None:
     assert node.names() == ["a1", "b1"]
 
 
-def test_budgets_are_passed_over_only_when_told_so(node: Node) -> None:
+def test_budgets_are_bypassed_only_with_disable_eviction(node: Node) -> None:
     node.run("a1")
     node.budget("a", least=1)
     assert node.drain(disable_eviction=True).run()["evicted"] == [f"{node.space}/a1"]
     assert not node.pods()
 
 
-def test_a_node_whose_kubelet_is_away(node: Node) -> None:
+def test_a_node_whose_kubelet_is_down(node: Node) -> None:
     node.run("a1")
     node.kubelet.paused.set()
     ready = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
@@ -223,11 +228,11 @@ def test_a_node_whose_kubelet_is_away(node: Node) -> None:
     node.raw.do("PATCH", path, status, patch="strategic-merge")
     error = failure(node.drain(timeout=1))
     assert "NotReady" in str(error)
-    assert any("NotReady" in line for line in node.told)
+    assert any("NotReady" in line for line in node.logged)
     node.kubelet.paused.clear()
 
 
-def test_a_node_is_cordoned_once_a_pod_may_go(node: Node) -> None:
+def test_a_node_is_cordoned_when_an_eviction_is_possible(node: Node) -> None:
     node.run("a1")
     relax = node.budget("a", least=1)
     node.eventually(lambda: len(read_budgets(node.kube)) == 1)
@@ -241,12 +246,12 @@ def test_a_node_is_cordoned_once_a_pod_may_go(node: Node) -> None:
     assert node.cordoned()
 
 
-def test_there_is_no_such_node(node: Node) -> None:
+def test_an_unknown_node_is_refused(node: Node) -> None:
     with pytest.raises(Refusal, match="there is no node none"):
-        Drain(Session(node.kube), Order("none", 1)).run()
+        Drain(Session(node.kube), DrainSpec("none", 1)).run()
 
 
-def test_a_lost_lease_ends_it_before_the_first_eviction(node: Node) -> None:
+def test_a_lost_lease_stops_the_drain_before_the_first_eviction(node: Node) -> None:
     node.run("a1")
     lease = Lease(Session(node.kube), LeaseOptions(node.space, "run", "anna", 60))
     Lease(Session(node.kube), LeaseOptions(node.space, "run", "ben", 60)).take()
@@ -270,7 +275,9 @@ def test_the_lease_is_kept_while_waiting(node: Node) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_an_api_that_fails_for_a_while(node: Node, faulty: EmbeddedApi, status: int) -> None:
+def test_temporary_failures_of_the_api_are_retried(
+    node: Node, faulty: EmbeddedApi, status: int
+) -> None:
     node.run("a1", "b1")
     faulty.faults.refuse("POST", "a1/eviction", status)
     faulty.faults.refuse("GET", "/api/v1/pods", status, 3)
@@ -278,7 +285,7 @@ def test_an_api_that_fails_for_a_while(node: Node, faulty: EmbeddedApi, status: 
     assert sorted(result["evicted"]) == [f"{node.space}/a1", f"{node.space}/b1"]
 
 
-def test_not_allowed_is_said_at_once(node: Node, faulty: EmbeddedApi) -> None:
+def test_a_forbidden_eviction_is_reported_at_once(node: Node, faulty: EmbeddedApi) -> None:
     node.run("a1")
     faulty.access.denied.add(("create", "pods/eviction"))
     try:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What upgrade.yml does not begin, or does not go on with: it says why, and has changed nothing.
+"""Runs of upgrade.yml that are refused or stopped: the output says why, and nothing is changed.
 
-The refusals share one lab for each API, since nothing may be changed there. The embedded one sees
-those that an API has a part in which answers differently, or that its lab alone can show.
+The refusals share one lab for each API, since nothing may be changed there. The embedded API is
+used too where the two APIs answer differently.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ OLD = "v3.28.1"
 APPS, RBAC = "/apis/apps/v1", "/apis/rbac.authorization.k8s.io/v1"
 HOLDER = "ben@elsewhere"
 LEASE_NAME = "Lease kube-system/calico-bpf-rollout"
-#: Further DaemonSets, by their namespaces, for what the lab's own does not show: the version, and
-#: what its environment says otherwise.
+#: Further DaemonSets by namespace, for cases that the lab's own does not cover: the version, and
+#: changes of the environment.
 OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "tcx": ("v3.31.7", {}),
     "vxlan": ("v3.30.4", {"CALICO_IPV4POOL_VXLAN": "CrossSubnet"}),
@@ -59,7 +59,7 @@ OTHERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 def lab(request: pytest.FixtureRequest) -> Iterator[Rollout]:
     if request.param == "real":
         require_control_plane()
-    # No heartbeat in the time of a test: whatever is written is somebody's doing.
+    # No heartbeat during a test: every write comes from the run.
     with new_rollout(request.param, nodes=2, endpoints=1, version=OLD, heartbeat=3600) as made:
         for namespace, (version, environment) in OTHERS.items():
             add_daemon_set(made, namespace, version, environment)
@@ -81,7 +81,7 @@ either = pytest.mark.parametrize("lab", ["embedded", "real"], indirect=True)
 def add_daemon_set(
     lab: Rollout, namespace: str, version: str, environment: Mapping[str, str]
 ) -> None:
-    """One whose pods are of that version for the API alone: no Felix runs for them."""
+    """A DaemonSet whose pods exist in the API only: no Felix runs for them."""
     made = manifests.calico_node(version, None)
     labels = {"other": namespace}
     made["metadata"] = {"name": "calico-node", "namespace": namespace}
@@ -96,15 +96,16 @@ def add_daemon_set(
 
 def settled(lab: Rollout, namespace: str) -> bool:
     pods = lab.cluster.pods(namespace)
-    held = lab.cluster.client.do("GET", f"{APPS}/namespaces/{namespace}/daemonsets/calico-node")
-    return len(pods) == held["status"].get("numberReady") == 2 and all(map(ready, pods))
+    path = f"{APPS}/namespaces/{namespace}/daemonsets/calico-node"
+    daemonset = lab.cluster.client.do("GET", path)
+    return len(pods) == daemonset["status"].get("numberReady") == 2 and all(map(ready, pods))
 
 
-# --- what a refusal is ----------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def everything(lab: Rollout) -> Object:
-    """Whatever a run could change. Of a Lease not when it was renewed: its holder goes on."""
+    """Everything that a run could change, without the renewTime of a Lease."""
     client = lab.cluster.client
     policy = client.do("GET", "/apis/policy")["preferredVersion"]["groupVersion"]
     kinds = ["/api/v1/nodes", "/api/v1/pods", f"/apis/{policy}/poddisruptionbudgets"]
@@ -119,40 +120,40 @@ def everything(lab: Rollout) -> Object:
     }
 
 
-def uid(held: Object) -> str:
-    return str(held["metadata"]["uid"])
+def uid(item: Object) -> str:
+    return str(item["metadata"]["uid"])
 
 
-def refuses(lab: Rollout, *says: str, args: tuple[str, ...] = (), **variables: Any) -> str:
-    """Have a run refused: it says all that, and everything is as it was; what it said."""
+def must_refuse(lab: Rollout, *says: str, args: tuple[str, ...] = (), **variables: Any) -> str:
+    """Assert that a run is refused with these messages and changes nothing; its output."""
     before = everything(lab)
-    code, told = lab.upgrade(*args, **variables)
-    assert code == 2, told
+    code, output = lab.upgrade(*args, **variables)
+    assert code == 2, output
     for each in says:
-        assert each in told, told
-    assert not re.search(r"(changed|unreachable)=[1-9]", told), told
+        assert each in output, output
+    assert not re.search(r"(changed|unreachable)=[1-9]", output), output
     assert everything(lab) == before
     assert not lab.reports.exists()
-    return told
+    return output
 
 
-# --- what is asked for ----------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 
-ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
+OPTIONS: dict[str, tuple[Object, tuple[str, ...]]] = {
     "neither version nor manifest": ({"calico_bpf_version": ""}, ("version, manifest",)),
-    "no such override": (
+    "an unknown override": (
         {"calico_bpf_overrides": ["everything"]},
         ("overrides: 'everything' is not the code of a blocker; codes: ", "ctlb_kernel"),
     ),
-    "an override of what there is no way without": (
+    "an override that cannot be accepted": (
         {"calico_bpf_overrides": ["node_unknown"]},
-        ("overrides: node_unknown cannot be accepted",),
+        ("overrides: node_unknown cannot be accepted: the run would fail later",),
     ),
-    "a version that nobody knows": (
+    "an unknown version": (
         {"calico_bpf_version": "v9.9.9"},
         ("unknown_version: v9.9.9 is not a release of Calico", "Name a release by its tag"),
     ),
-    "no version": (
+    "a tag that is not a version": (
         {"calico_bpf_version": "latest"},
         ("unknown_version: latest is not a release of Calico",),
     ),
@@ -172,13 +173,16 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
         {"calico_bpf_version": "v3.31.7", "calico_bpf_namespace": "vxlan"},
         ("known_bad_path: While some nodes run 3.30.6", "Upgrade all nodes to 3.30.7 first"),
     ),
-    "back from TCX": (
+    "a downgrade away from TCX": (
         {"calico_bpf_version": "v3.30.7", "calico_bpf_namespace": "tcx"},
         ("known_bad_path: Releases up to 3.30 do not know TCX", "Set bpfAttachType to TC"),
     ),
-    "the operator's": (
+    "the DaemonSet of the operator": (
         {"calico_bpf_namespace": "calico-system"},
-        ("operator_install: DaemonSet calico-system/calico-node is the Tigera operator's",),
+        (
+            "operator_install: DaemonSet calico-system/calico-node is managed by the Tigera"
+            " operator",
+        ),
     ),
     "no eBPF": (
         {"calico_bpf_namespace": "iptables"},
@@ -188,11 +192,11 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
         {"calico_bpf_daemonset": "canal"},
         ("no_daemonset: there is no DaemonSet kube-system/canal", "kubectl get daemonsets"),
     ),
-    "the window closed": (
+    "a window in the past": (
         {"calico_bpf_window": {"start": "2020-01-01 22:00", "end": "2020-01-02 04:00"}},
-        ("the maintenance window closed at 2020-01-02 04:00 UTC", "nothing was begun"),
+        ("the maintenance window closed at 2020-01-02 04:00 UTC", "nothing was started"),
     ),
-    "the window not open yet": (
+    "a window in the future": (
         {
             "calico_bpf_window": {
                 "start": "2999-01-01 22:00",
@@ -200,11 +204,11 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
                 "timezone": "Europe/Berlin",
             }
         },
-        ("the window opens at 2999-01-01 22:00 CET", "nothing was begun"),
+        ("the window opens at 2999-01-01 22:00 CET", "nothing was started"),
     ),
-    "no such time zone": (
+    "an unknown time zone": (
         {"calico_bpf_window": {"start": "22:00", "end": "04:00", "timezone": "Europe/Bern"}},
-        ("timezone: 'Europe/Bern' is no time zone", "IANA"),
+        ("timezone: 'Europe/Bern' is not a time zone known on this machine", "IANA"),
     ),
     "half a window": (
         {"calico_bpf_window": {"start": "22:00"}},
@@ -214,10 +218,10 @@ ASKED: dict[str, tuple[Object, tuple[str, ...]]] = {
 
 
 @real
-@pytest.mark.parametrize("case", ASKED)
-def test_what_is_asked_for_is_refused(lab: Rollout, case: str) -> None:
-    variables, says = ASKED[case]
-    refuses(lab, *says, **variables)
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options_are_refused(lab: Rollout, case: str) -> None:
+    variables, says = OPTIONS[case]
+    must_refuse(lab, *says, **variables)
 
 
 @real
@@ -225,72 +229,74 @@ def test_a_manifest_without_the_daemon_set(lab: Rollout) -> None:
     manifest = lab.cluster.folder / "manifest.yml"
     manifest.write_text(json.dumps(manifests.agent(1)))
     wanted: Object = {"calico_bpf_version": "", "calico_bpf_manifest": str(manifest)}
-    refuses(lab, "no DaemonSet kube-system/calico-node among its 1 objects", **wanted)
+    must_refuse(lab, "no DaemonSet kube-system/calico-node among its 1 objects", **wanted)
     wanted["calico_bpf_version"] = FIXED
-    refuses(lab, "mutually exclusive: version|manifest", **wanted)
+    must_refuse(lab, "mutually exclusive: version|manifest", **wanted)
 
 
 @either
-def test_what_was_accepted_is_told_and_no_longer_refused(lab: Rollout) -> None:
-    """A known-bad path by its own code and by the general one; the window stops it then."""
+def test_an_accepted_advisory_is_shown_and_no_longer_refused(lab: Rollout) -> None:
+    """By its own code and by known_bad_path. The closed window then stops the run."""
     closed = {"start": "2020-01-01 22:00", "end": "2020-01-02 04:00"}
     for code in ("ctlb_kernel", "known_bad_path"):
         wanted: Object = {"version": "v3.29.5", "calico_bpf_overrides": [code]}
-        told = refuses(lab, "window closed", calico_bpf_window=closed, **wanted)
-        assert "accepted by overrides: The programs of the connect-time load balancer" in told
-        assert "Refused, and nothing was changed" not in told
+        output = must_refuse(lab, "window closed", calico_bpf_window=closed, **wanted)
+        assert "accepted by overrides: The programs of the connect-time load balancer" in output
+        assert "Refused, and nothing was changed" not in output
 
 
 @real
-def test_no_node_is_begun_for_which_the_time_is_short(lab: Rollout) -> None:
+def test_no_node_is_started_without_enough_time_left(lab: Rollout) -> None:
     window = until(datetime.now(timezone.utc) + timedelta(minutes=9))
-    says = "and the next step needs 15 min 0 s: it was not begun"
-    refuses(lab, says, calico_bpf_window=window)
+    says = "and the next step needs 15 min 0 s; it was not started"
+    must_refuse(lab, says, calico_bpf_window=window)
 
 
 def until(end: datetime) -> dict[str, str]:
-    """A window that has been open for long; its end is of a whole minute."""
+    """A window that opened long ago and ends at that minute."""
     return {"start": "2020-01-01 00:00", "end": f"{end:%Y-%m-%d %H:%M}"}
 
 
-# --- what is found --------------------------------------------------------------------------------
+# --- problems in the cluster ----------------------------------------------------------------------
 
 
 @real
-def test_a_host_that_is_no_node_of_the_cluster(lab: Rollout) -> None:
+def test_a_host_that_is_not_a_node_of_the_cluster(lab: Rollout) -> None:
     more = lab.cluster.folder / "more.yml"
     host = {"lab_init_file": str(lab.cluster.folder / "nothing")}
     more.write_text(json.dumps({"calico_nodes": {"hosts": {"worker-9": host}}}))
     both = ("-i", str(lab.cluster.inventory), "-i", str(more))
-    says = "node_unknown: worker-9 is in the inventory but is no node of this cluster"
-    refuses(lab, says, "kubectl get nodes", args=both)
+    says = "node_unknown: worker-9 is in the inventory but is not a node of this cluster"
+    must_refuse(lab, says, "kubectl get nodes", args=both)
 
 
 @either
-def test_a_node_that_is_not_ready_and_all_else_are_told_at_once(lab: Rollout) -> None:
+def test_all_problems_are_reported_together(lab: Rollout) -> None:
     with not_ready(lab, "worker-2"):
         says = "node_not_ready: node worker-2 is not Ready"
-        refuses(lab, says, "kubectl describe node worker-2")
-        refuses(lab, says, "known_bad_path: The programs of the connect-time", version="v3.29.5")
+        must_refuse(lab, says, "kubectl describe node worker-2")
+        must_refuse(
+            lab, says, "known_bad_path: The programs of the connect-time", version="v3.29.5"
+        )
 
 
 @contextmanager
 def not_ready(lab: Rollout, node: str) -> Iterator[None]:
     path = f"/api/v1/nodes/{node}/status"
 
-    def tell(status: str) -> None:
+    def set_ready(status: str) -> None:
         body = {"status": {"conditions": [{"type": "Ready", "status": status}]}}
         lab.cluster.client.do("PATCH", path, body, patch="strategic-merge")
 
-    tell("False")
+    set_ready("False")
     try:
         yield
     finally:
-        tell("True")
+        set_ready("True")
 
 
 @real
-def test_a_budget_that_can_never_be_met(lab: Rollout) -> None:
+def test_a_budget_that_is_never_met(lab: Rollout) -> None:
     client = lab.cluster.client
     policy = client.do("GET", "/apis/policy")["preferredVersion"]["version"]
     path = f"/apis/policy/{policy}/namespaces/demo/poddisruptionbudgets/web"
@@ -298,41 +304,41 @@ def test_a_budget_that_can_never_be_met(lab: Rollout) -> None:
 
     def demand(minimum: int) -> None:
         client.do("PATCH", path, {"spec": {"minAvailable": minimum}})
-        lab.cluster.wait(lambda: weighed(client.do("GET", path)), "the budget is weighed")
+        lab.cluster.wait(lambda: observed(client.do("GET", path)), "the status of the budget")
 
     demand(2)
     says = "demo/web: minAvailable 2 of 2 pods, so none of them may ever be evicted"
     try:
-        refuses(lab, "budget_never_met: node worker-1: ", says, "relax the budget")
+        must_refuse(lab, "budget_never_met: node worker-1: ", says, "relax the budget")
     finally:
         demand(spec["minAvailable"])
 
 
-def weighed(budget: Object) -> bool:
+def observed(budget: Object) -> bool:
     seen = budget.get("status", {}).get("observedGeneration")
     return bool(seen == budget["metadata"]["generation"])
 
 
 @either
-def test_a_user_who_may_do_nothing_or_not_enough(lab: Rollout) -> None:
+def test_a_user_without_permissions_or_with_too_few(lab: Rollout) -> None:
     evict = "the API does not permit: create pods/eviction in the whole cluster. Nothing"
     api = lab.cluster.api
     if isinstance(api, EmbeddedApi):
         api.access.denied.add(("create", "pods/eviction"))
         try:
-            refuses(lab, "api_permission: ", evict)
+            must_refuse(lab, "api_permission: ", evict)
         finally:
             api.access.denied.clear()
         return
-    poor = as_nobody(lab)
+    limited = as_user(lab)
     lease = "update leases.coordination.k8s.io in namespace"
-    refuses(poor, "get nodes in the whole cluster", f"{lease} kube-system")
-    refuses(poor, f"{lease} tcx", calico_bpf_namespace="tcx")
+    must_refuse(limited, "get nodes in the whole cluster", f"{lease} kube-system")
+    must_refuse(limited, f"{lease} tcx", calico_bpf_namespace="tcx")
     permit(lab, without="pods/eviction")
-    refuses(poor, "api_permission: ", evict, "Bind a ClusterRole")
+    must_refuse(limited, "api_permission: ", evict, "Bind a ClusterRole")
 
 
-def as_nobody(lab: Rollout) -> Rollout:
+def as_user(lab: Rollout) -> Rollout:
     """The same lab, whose playbooks run as the user "nobody"."""
     api = lab.cluster.api
     assert isinstance(api, ControlPlane)
@@ -340,15 +346,15 @@ def as_nobody(lab: Rollout) -> Rollout:
 
 
 def permit(lab: Rollout, without: str = "") -> None:
-    """Give "nobody" what a run is said to need, and no more."""
-    asked = [each for each in needed("kube-system", "kube-system") if each.resource != without]
+    """Grant the user "nobody" the permissions that the preflight checks, and no others."""
+    granted = [each for each in needed("kube-system", "kube-system") if each.resource != without]
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody"}
     for namespace in ("", "kube-system"):
         kind = "Role" if namespace else "ClusterRole"
         where = f"{RBAC}/namespaces/{namespace}/" if namespace else f"{RBAC}/"
         rules = [
             {"apiGroups": [each.group], "resources": [each.resource], "verbs": [each.verb]}
-            for each in asked
+            for each in granted
             if each.namespace == namespace
         ]
         reference = {"apiGroup": user["apiGroup"], "kind": kind, "name": "rollout"}
@@ -358,22 +364,22 @@ def permit(lab: Rollout, without: str = "") -> None:
         lab.cluster.client.do("POST", f"{where}{bound}", body)
 
 
-# --- who else works on it -------------------------------------------------------------------------
+# --- another run ----------------------------------------------------------------------------------
 
 
 @either
-def test_another_who_holds_the_lease_is_named(lab: Rollout) -> None:
-    with somebody_else(lab):
+def test_the_holder_of_the_lease_is_named(lab: Rollout) -> None:
+    with another_run(lab):
         says = f"another rollout works on this cluster: {LEASE_NAME} is held by {HOLDER}, since"
-        told = refuses(lab, says, "last renewed", "nothing was changed. Wait until it ends")
-        assert "watching whether that is alive" in told
-        refuses(lab, says, args=("--check",))
+        output = must_refuse(lab, says, "last renewed", "nothing was changed. Wait until it ends")
+        assert "waiting to see whether it is renewed: it is taken over after 8 s" in output
+        must_refuse(lab, says, args=("--check",))
         assert lab.holder() == HOLDER
 
 
 @contextmanager
-def somebody_else(lab: Rollout) -> Iterator[None]:
-    """Another run takes the Lease, by force where somebody has it, and keeps it until the end."""
+def another_run(lab: Rollout) -> Iterator[None]:
+    """Another run takes the Lease, by force if it is held, and keeps it until the end."""
     client, stopping = lab.cluster.client, threading.Event()
     spec: Object = {"holderIdentity": HOLDER, "leaseDurationSeconds": 8, "leaseTransitions": 1}
     spec["acquireTime"] = spec["renewTime"] = micro_time()
@@ -399,21 +405,21 @@ def micro_time() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-# --- what stops a run that has begun --------------------------------------------------------------
+# --- runs that stop after their start -------------------------------------------------------------
 
 
-def test_a_run_that_is_stopped_twice_goes_on_where_it_was() -> None:
+def test_a_run_that_is_stopped_twice_resumes() -> None:
     """The window closes before the second node; then the Lease is taken by force at that node.
 
-    All by a user who may do what the preflight asks for, and no more.
+    The user has only the permissions that the preflight checks.
     """
     require_control_plane()
     with new_rollout("real", nodes=3, endpoints=1, version=OLD) as lab:
         permit(lab)
-        nobody = as_nobody(lab)
+        limited = as_user(lab)
         at_rest = {at: ids for at, ids in lab.programs().items() if at[0] != "worker-1"}
         for stop, cordoned in ((the_window_closes, set()), (the_lease_is_lost, {"worker-2"})):
-            says = stop(nobody)
+            says = stop(limited)
             assert lab.versions() == {"worker-1": FIXED, "worker-2": OLD, "worker-3": OLD}
             assert lab.cordoned() == cordoned
             assert lab.strategy() == "OnDelete"
@@ -424,54 +430,54 @@ def test_a_run_that_is_stopped_twice_goes_on_where_it_was() -> None:
             assert says in report["stop"]["message"]
             lab.await_free_lease()
         assert report["about"]["versions"] == {FIXED: 1, OLD: 2}
-        code, told = nobody.upgrade()
-        assert code == 0, told
+        code, output = limited.upgrade()
+        assert code == 0, output
         lab.must_be_complete()
         assert lab.report()["verdict"] == "completed"
 
 
 def the_window_closes(run: Rollout) -> str:
-    """While the first node is at work, which is held up for it; what it says."""
+    """Close the window while the first node is delayed; the expected message."""
     too_late = datetime.now(timezone.utc) + timedelta(seconds=70)
     end = (too_late + timedelta(minutes=2)).replace(second=0, microsecond=0)
     duration = int((end - too_late).total_seconds())
     playbook = run.start(
         calico_bpf_window=until(end),
         calico_bpf_node_duration=duration,
-        drain_timeout=150,  # the drain is what is held up
+        drain_timeout=150,  # the drain is delayed
     )
-    with held_up(run, playbook, "[node 1/3 worker-1] drain: begun"):
-        run.cluster.wait(lambda: datetime.now(timezone.utc) > too_late, "the time is short", 120)
-    code, told = playbook.wait()
-    assert code == 2, told
-    assert "No other node was touched after that; the DaemonSet is left at OnDelete" in told
-    assert "worker-2] drain: begun" not in told
+    with delayed(run, playbook, "[node 1/3 worker-1] drain: begun"):
+        run.cluster.wait(lambda: datetime.now(timezone.utc) > too_late, "not enough time left", 120)
+    code, output = playbook.wait()
+    assert code == 2, output
+    assert "No other node was touched after that; the DaemonSet is left at OnDelete" in output
+    assert "worker-2] drain: begun" not in output
     says = f"the maintenance window closes at {end:%Y-%m-%d %H:%M} UTC"
-    assert says in told
+    assert says in output
     return says
 
 
 def the_lease_is_lost(run: Rollout) -> str:
-    """While a drain waits for pods that nobody ends: nothing is changed any more; what it says."""
+    """Take the Lease while a drain waits for pods that do not end; the expected message."""
     playbook = run.start()
-    with held_up(run, playbook, "[node 2/3 worker-2] drain: begun"):
+    with delayed(run, playbook, "[node 2/3 worker-2] drain: begun"):
         run.seen(playbook, "worker-2: waiting for ")
-        with somebody_else(run):
-            run.cluster.wait(lambda: everything(run) == everything(run), "the evictions took place")
+        with another_run(run):
+            run.cluster.wait(lambda: everything(run) == everything(run), "the evictions are done")
             before = everything(run)
-            code, told = playbook.wait()
+            code, output = playbook.wait()
             assert everything(run) == before
-    assert code == 2, told
-    assert "worker-2 stays as it is, cordoned if its drain had begun" in told
+    assert code == 2, output
+    assert "worker-2 stays as it is, cordoned if its drain had begun" in output
     says = f"lost the {LEASE_NAME} before the next change"
-    assert f"is now held by {HOLDER}" in told
-    assert says in told
+    assert f"held it, and it is now held by {HOLDER}" in output
+    assert says in output
     return says
 
 
 @contextmanager
-def held_up(run: Rollout, playbook: Playbook, at: str) -> Iterator[None]:
-    """Nothing happens on the nodes from when the playbook says that."""
+def delayed(run: Rollout, playbook: Playbook, at: str) -> Iterator[None]:
+    """Pause the kubelet once the playbook has shown ``at``."""
     run.seen(playbook, at)
     run.cluster.kubelet.paused.set()
     try:

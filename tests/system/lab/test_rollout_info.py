@@ -29,7 +29,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout impor
     serialize,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
-    Mode,
+    RolloutMode,
     RolloutSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.read_cluster import (
@@ -190,11 +190,11 @@ def test_an_upgrade_and_its_rollback(site: Site) -> None:
 
     # Rollback: the node that was being changed comes first, and the template is the former one.
     site.annotate(f"/api/v1/nodes/{third}", **{CORDONED_BY: None})
-    back = site.info(mode=Mode.ROLLBACK)
+    back = site.info(mode=RolloutMode.ROLLBACK)
     assert column(back, "name") == [second, first]
     assert back["target"]["version"] == OLD
     site.raw.do("PATCH", site.path, back["target"]["patch"], patch="strategic-merge")
-    eventually(lambda: site.info(mode=Mode.ROLLBACK)["target"]["revision"] == former)
+    eventually(lambda: site.info(mode=RolloutMode.ROLLBACK)["target"]["revision"] == former)
     site.raw.do("PATCH", path, {"metadata": {"finalizers": None}})
     shown = site.replace_pod(first)
     assert shown["version"] == OLD

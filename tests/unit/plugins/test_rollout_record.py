@@ -42,9 +42,9 @@ PLAY = """
         run: r1
         status: finished
       run_once: true
-      register: told
+      register: result
     - ansible.builtin.debug:
-        msg: "told {{ told | to_json }}"
+        msg: "result {{ result | to_json }}"
       run_once: true
 """
 
@@ -119,7 +119,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, options: str, why: str) 
     assert list(tmp_path.iterdir()) == [tmp_path / "play.yml"]
 
 
-def test_without_a_directory_progress_is_told_and_nothing_kept(tmp_path: Path) -> None:
+def test_without_a_directory_progress_is_shown_and_nothing_is_kept(tmp_path: Path) -> None:
     task = "[{dataplane.calico_bpf.rollout_record: {status: begun, run: r, node: w}}]"
     ran = play(tmp_path, f"- hosts: worker-1\n  gather_facts: false\n  tasks: {task}\n")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -171,7 +171,7 @@ def test_a_report_that_cannot_be_written_leaves_the_event_in_the_journal(tmp_pat
     assert [e["status"] for e in events(tmp_path)] == ["begun"]
 
 
-def test_seconds_are_told_at_the_end_of_a_phase(tmp_path: Path) -> None:
+def test_seconds_are_shown_at_the_end_of_a_phase(tmp_path: Path) -> None:
     def seconds(status: Status, node: str, phase: str, at: str) -> float | None:
         event = Event(RUN, status, node, phase, message="m", at=f"2026-11-23T22:00:{at}Z")
         return record(tmp_path, event).seconds

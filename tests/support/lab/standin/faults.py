@@ -70,12 +70,12 @@ def read(path: Path | None) -> Faults:
 
 
 def write(path: Path, faults: Faults) -> None:
-    """At once: who reads meanwhile sees the old ones or the new."""
+    """Write the faults atomically: a reader sees the old ones or the new ones."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_text(json.dumps(asdict(faults)))
     new.replace(path)
 
 
 def without_kill(path: Path) -> None:
-    """It strikes once."""
+    """Remove kill_in_pass, which takes effect only once."""
     write(path, replace(read(path), kill_in_pass=None))

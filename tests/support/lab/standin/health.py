@@ -17,7 +17,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.lab.standin.server i
 )
 
 _HEADER = ("COMPONENT", "TIMEOUT", "LIVENESS", "READINESS", "DETAIL")
-#: tablewriter's MAX_ROW_WIDTH: a longer cell goes on in the next line.
+#: tablewriter's MAX_ROW_WIDTH: a longer cell continues on the next line.
 _WIDEST = 30
 
 
@@ -28,15 +28,15 @@ class Reporter:
     detail: str = ""
     timeout: str = "-"
     #: BPF's report readiness only: a fault of theirs never restarts the pod.
-    tells_liveness: bool = True
+    reports_liveness: bool = True
 
     def __str__(self) -> str:
         ready = "ready" if self.ready else "non-ready"
-        return f"live,{ready}" if self.tells_liveness else ready
+        return f"live,{ready}" if self.reports_liveness else ready
 
     @property
     def row(self) -> tuple[str, ...]:
-        liveness = "reporting live" if self.tells_liveness else "-"
+        liveness = "reporting live" if self.reports_liveness else "-"
         readiness = "reporting ready" if self.ready else "reporting non-ready"
         return self.name, self.timeout, liveness, readiness, self.detail
 
@@ -46,13 +46,13 @@ class Health:
 
     def __init__(self, messages: Messages, release: Release) -> None:
         reporters = [
-            Reporter("BPFEndpointManager", detail="Not yet synced.", tells_liveness=False),
+            Reporter("BPFEndpointManager", detail="Not yet synced.", reports_liveness=False),
             Reporter("CalculationGraph", timeout="30s"),
             Reporter("FelixStartup", ready=True),
             Reporter("InternalDataplaneMainLoop", timeout="1m30s"),
         ]
         if release >= (3, 32, 1):
-            reporters.append(Reporter("BPFHostIP", ready=True, tells_liveness=False))
+            reporters.append(Reporter("BPFHostIP", ready=True, reports_liveness=False))
         self._reporters = {r.name: r for r in sorted(reporters, key=_by_name)}
         self._messages = messages
         self._last = ""
@@ -61,7 +61,7 @@ class Health:
         old = self._reporters[name]
         if (old.ready, old.detail) == (ready, detail):
             return
-        new = Reporter(name, ready, detail, old.timeout, old.tells_liveness)
+        new = Reporter(name, ready, detail, old.timeout, old.reports_liveness)
         self._reporters[name] = new
         self._messages.component_changed(name, str(new), str(old))
 

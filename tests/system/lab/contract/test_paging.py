@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists in pages: how the embedded APIs and the real one serve them, and the collection reads."""
+"""Lists in pages: how the embedded API and the real one serve them, and how they are read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def names(page: Object) -> list[str]:
 
 
 def forget(api: Api, raw: Client, path: str) -> None:
-    """Change something, and let the API forget older versions."""
+    """Change an object, and make the API discard older versions."""
     raw.do("PATCH", f"{path}/e", {"metadata": {"annotations": {"changed": "yes"}}})
     if isinstance(api, EmbeddedApi):
         api.store.forget()
@@ -60,14 +60,14 @@ def test_a_list_is_read_page_by_page(raw: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 5, 6])
-def test_a_list_that_fits_is_whole(raw: Client, path: str, limit: int) -> None:
+def test_a_list_within_the_limit_is_complete(raw: Client, path: str, limit: int) -> None:
     whole = raw.do("GET", path, limit=limit)
     assert names(whole) == NAMES
     assert not whole["metadata"].get("continue")
     assert "remainingItemCount" not in whole["metadata"]
 
 
-def test_without_a_limit_the_rest_follows(raw: Client, path: str) -> None:
+def test_without_a_limit_the_rest_is_returned(raw: Client, path: str) -> None:
     token = raw.do("GET", path, limit=2)["metadata"]["continue"]
     assert names(raw.do("GET", path, **{"continue": token})) == ["c", "d", "e"]
 
@@ -85,7 +85,7 @@ def test_pages_are_of_one_snapshot(raw: Client, path: str) -> None:
 
 
 def test_a_page_is_filled_with_selected_objects(raw: Client, path: str) -> None:
-    """The remaining items are not counted then."""
+    """With a selector, the remaining items are not counted."""
     first = raw.do("GET", path, limit=2, labelSelector="odd=yes")
     assert names(first) == ["a", "c"]
     assert "remainingItemCount" not in first["metadata"]
@@ -133,10 +133,10 @@ def test_a_list_expires(either_api: Api, raw: Client, path: str) -> None:
     assert names(rest) == ["d", "e"]
 
 
-def test_the_collection_starts_over(
-    either_api: Api, raw: Client, path: str, kube: Kube, told: list[str]
+def test_reading_an_expired_list_starts_over(
+    either_api: Api, raw: Client, path: str, kube: Kube, logged: list[str]
 ) -> None:
-    """Its result is of one snapshot."""
+    """The result is of one snapshot."""
     seen: list[str] = []
 
     def keep(item: Object) -> str:
@@ -149,4 +149,4 @@ def test_the_collection_starts_over(
 
     assert kube.collect(path, keep, limit=2) == ["a", "c", "d", "e"]
     assert seen == ["a", "b", "a", "c", "d", "e"]
-    assert any("started over" in line for line in told)
+    assert any("started over" in line for line in logged)

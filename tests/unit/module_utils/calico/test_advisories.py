@@ -35,8 +35,8 @@ def path(
     )
 
 
-def codes(way: UpgradePath, *weights: AdvisorySeverity) -> set[str]:
-    return {a.code for a in select(way) if a.weight in (weights or tuple(AdvisorySeverity))}
+def codes(way: UpgradePath, *severities: AdvisorySeverity) -> set[str]:
+    return {a.code for a in select(way) if a.severity in (severities or tuple(AdvisorySeverity))}
 
 
 def refused(way: UpgradePath) -> set[str]:
@@ -110,7 +110,7 @@ def test_the_way_out_of_it_is_free(target: str) -> None:
 @pytest.mark.parametrize("target", ["v3.33.0", "v3.23.5", "latest", "v3.31.0-rc1"])
 def test_an_unknown_target_is_refused_and_nothing_else_is_said(target: str) -> None:
     (only,) = select(path("v3.30.7", target))
-    assert (only.code, only.weight) == ("unknown_version", AdvisorySeverity.REFUSE)
+    assert (only.code, only.severity) == ("unknown_version", AdvisorySeverity.REFUSE)
 
 
 def test_an_unknown_origin_is_a_warning() -> None:
@@ -176,9 +176,9 @@ def test_only_another_minor_release_needs_its_manifest() -> None:
 
 
 def test_the_gravest_comes_first_and_each_says_what_to_do() -> None:
-    weights = [a.weight for a in select(path("v3.31.7", "v3.29.3", NEW, "vxlan", "tcx"))]
-    assert weights == sorted(weights, key=list(AdvisorySeverity).index)
-    assert weights[0] is AdvisorySeverity.REFUSE
+    severities = [a.severity for a in select(path("v3.31.7", "v3.29.3", NEW, "vxlan", "tcx"))]
+    assert severities == sorted(severities, key=list(AdvisorySeverity).index)
+    assert severities[0] is AdvisorySeverity.REFUSE
     assert len(CODES) == len(ADVISORIES) + 2
     for advisory in ADVISORIES:
         assert advisory.text.endswith("."), advisory.code

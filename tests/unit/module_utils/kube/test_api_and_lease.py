@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How patient the API is asked, by a clock of the test's own, and what a Lease object says."""
+"""Retries of API requests, on the test's own clock, and how a Lease object is read."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
 
 class Server:
-    """Refuses as ordered, then answers; time passes only where it is slept."""
+    """Raises the given errors, then answers; time passes only while the client sleeps."""
 
     def __init__(self, *refusals: ApiError) -> None:
         self.refusals = list(refusals)
         self.answers: list[dict[str, Any]] = [{"kind": "Node"}]
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.now = 0.0
-        self.told: list[str] = []
+        self.logged: list[str] = []
 
     def send(
         self, method: str, path: str, query: Mapping[str, Any], content_type: str, body: Any
@@ -51,7 +51,7 @@ class Server:
 
     def kube(self, patience: float = 60) -> Kube:
         clock = Clock(lambda: self.now, self.sleep)
-        return Kube(self.send, patience, self.told.append, clock)
+        return Kube(self.send, patience, self.logged.append, clock)
 
 
 def refusal(status: int) -> ApiError:
@@ -59,15 +59,15 @@ def refusal(status: int) -> ApiError:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_busy_server_is_asked_again(status: int) -> None:
+def test_a_request_to_a_busy_server_is_retried(status: int) -> None:
     server = Server(*[refusal(status)] * 4)
     assert server.kube().get("/x") == {"kind": "Node"}
     assert len(server.asked) == 5
     assert 1 < server.now < 10
-    assert len(server.told) == 1
+    assert len(server.logged) == 1
 
 
-def test_a_lost_connection_is_made_again() -> None:
+def test_a_lost_connection_is_retried() -> None:
     server = Server(ConnectionLost("GET /x", 0, "Refused", ""))
     assert server.kube().get("/x") == {"kind": "Node"}
 
@@ -77,7 +77,7 @@ def test_a_lost_connection_is_made_again() -> None:
     [refusal(code) for code in (400, 401, 403, 404, 409, 422)]
     + [BudgetExhausted("POST /x", 429, "TooManyRequests", "no"), ApiError("GET", 0, "SSL", "")],
 )
-def test_what_asking_again_does_not_help(error: ApiError) -> None:
+def test_a_permanent_error_is_not_retried(error: ApiError) -> None:
     server = Server(error)
     with pytest.raises(ApiError) as raised:
         server.kube().get("/x")
@@ -92,11 +92,11 @@ def test_patience_ends() -> None:
     assert 50 < server.now <= 60
     server = Server(refusal(503))
     with pytest.raises(ApiError, match="503"):
-        server.kube().asking_once().get("/x")
+        server.kube().without_retries().get("/x")
     assert server.now == 0
 
 
-def test_find_is_none_only_where_there_is_nothing() -> None:
+def test_find_returns_none_only_for_404() -> None:
     assert Server(refusal(404)).kube().find("/x") is None
     with pytest.raises(ApiError, match="403"):
         Server(refusal(403)).kube().find("/x")

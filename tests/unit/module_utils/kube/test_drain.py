@@ -25,7 +25,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.api impo
     Object,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.clock import Clock
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import Drain, Order
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain import (
+    Drain,
+    DrainSpec,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.lease import LeaseLost
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
 
@@ -35,7 +38,7 @@ NEEDS = "The disruption budget web needs 2 healthy pods and has 2"
 
 @dataclass
 class Api:
-    """One node with pods; ``evict`` is asked what becomes of an eviction."""
+    """One node with pods; ``evict`` raises the error of an eviction that fails."""
 
     evict: Callable[[str, bool], None]
     names: list[str]
@@ -48,7 +51,7 @@ class Api:
     )
     now: float = 0.0
     logged: list[str] = field(default_factory=list)
-    #: Each write, and each eviction that was only tried.
+    #: Each write, and each eviction tried with a dry run.
     done: list[str] = field(default_factory=list)
 
     def send(
@@ -86,7 +89,7 @@ class Api:
     def drain(self, renew: Callable[[], object] = lambda: None, **how: Any) -> Drain:
         clock = Clock(lambda: self.now, self.sleep)
         session = Session(Kube(self.send, 0, clock=clock), self.logged.append, renew, clock)
-        return Drain(session, Order("w1", 30, cordoned_by="anna", **how))
+        return Drain(session, DrainSpec("w1", 30, cordoned_by="anna", **how))
 
 
 def pod(name: str) -> Object:
@@ -116,7 +119,7 @@ def test_an_empty_node_is_cordoned_at_once() -> None:
     assert api.done == ["cordon"]
 
 
-def test_a_node_of_which_no_pod_may_go_is_not_cordoned() -> None:
+def test_a_node_without_a_possible_eviction_is_not_cordoned() -> None:
     api = Api(refuse, ["a"])
     with pytest.raises(DataplaneError) as raised:
         api.drain().run()
@@ -126,17 +129,19 @@ def test_a_node_of_which_no_pod_may_go_is_not_cordoned() -> None:
     assert [facts[key] for key in ("changed", "cordoned", "evicted")] == [False, False, []]
     assert facts["remaining"] == [{"pod": "demo/a", "why": f"refused by a budget: {NEEDS}"}]
     assert str(raised.value).endswith(
-        "\nNothing was evicted, so this run does not keep the node cordoned. Mend what holds them,"
-        " or give more time, and run this again: it goes on with what is left."
+        "\nNothing was evicted, so this run does not keep the node cordoned. Fix what blocks these"
+        " pods, or set a longer timeout, then rerun: the drain continues with the pods that are"
+        " left."
     )
-    assert api.logged[0] == f"demo/a: refused by a budget: {NEEDS}; asked again every 5 s"
-    assert "w1: waiting for 1 pod to go: demo/a, 1 of them refused so far; not cordoned" in str(
-        api.logged
-    )
+    assert api.logged[0] == f"demo/a: refused by a budget: {NEEDS}; retried every 5 s"
+    assert (
+        "w1: waiting for 1 pod to go: demo/a, 1 of them refused so far; the node is cordoned when"
+        " a pod can be evicted"
+    ) in str(api.logged)
 
 
 def test_a_budget_that_another_drain_uses_up_first_leaves_the_node_uncordoned() -> None:
-    """Several drains try at the same moment, and the budget lets one pod go."""
+    """Several drains try at the same moment, and the budget allows one eviction."""
     used = [False]
 
     def evict(name: str, dry_run: bool) -> None:
@@ -146,18 +151,18 @@ def test_a_budget_that_another_drain_uses_up_first_leaves_the_node_uncordoned() 
 
     api = Api(evict, ["a"])
 
-    def give_back() -> None:
-        """After a while another pod is Ready, and the budget lets one go for good."""
+    def replenish() -> None:
+        """After 10 s another pod is Ready, and the budget allows evictions."""
         if api.now >= 10:
             api.evict = allow
 
-    result = api.drain(give_back).run()
+    result = api.drain(replenish).run()
     assert api.done[:5] == ["try a", "cordon", "evict a", "uncordon", "try a"]
     assert api.done[-2:] == ["cordon", "evict a"]
     assert (result["cordoned"], api.cordoned) == (True, True)
 
 
-def test_one_eviction_is_a_begin() -> None:
+def test_a_node_stays_cordoned_after_one_eviction() -> None:
     def evict(name: str, dry_run: bool) -> None:
         if name == "b":
             refuse(name, dry_run)
@@ -171,7 +176,7 @@ def test_one_eviction_is_a_begin() -> None:
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_an_error_before_the_first_eviction_leaves_the_node_uncordoned(lost: bool) -> None:
-    """Unless the Lease is another's by then: nothing more is changed."""
+    """Unless the Lease is lost: then nothing more is changed."""
 
     def evict(name: str, dry_run: bool) -> None:
         if not dry_run:
@@ -189,7 +194,7 @@ def test_an_error_before_the_first_eviction_leaves_the_node_uncordoned(lost: boo
     assert api.cordoned is lost
 
 
-def test_not_allowed_is_seen_before_the_cordon() -> None:
+def test_a_forbidden_eviction_fails_before_the_cordon() -> None:
     def evict(name: str, dry_run: bool) -> None:
         raise ApiError("POST", 403, "Forbidden", "")
 
@@ -199,7 +204,7 @@ def test_not_allowed_is_seen_before_the_cordon() -> None:
     assert api.done == ["try a"]
 
 
-def test_a_webhook_that_knows_no_dry_run_is_no_obstacle() -> None:
+def test_a_webhook_without_dry_run_support_does_not_block_the_drain() -> None:
     def evict(name: str, dry_run: bool) -> None:
         if dry_run:
             raise ApiError("POST", 400, "BadRequest", "does not support dry run")
@@ -209,7 +214,7 @@ def test_a_webhook_that_knows_no_dry_run_is_no_obstacle() -> None:
     assert api.done == ["try a", "cordon", "evict a"]
 
 
-def test_a_cordon_of_someone_else_is_kept() -> None:
+def test_a_node_cordoned_by_someone_else_stays_cordoned() -> None:
     api = Api(refuse, ["a"])
     api.node["spec"]["unschedulable"] = True
     with pytest.raises(DataplaneError):

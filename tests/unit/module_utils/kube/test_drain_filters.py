@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pods are evicted and which budgets stand in the way, told from the objects alone."""
+"""Which pods are evicted and which budgets block an eviction, from the objects alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.drain_filters import (
-    Leave,
+    RemovalOptions,
     choose,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.pdb import (
@@ -24,7 +24,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.pdb impo
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.pods import container_states
 
 Object = dict[str, Any]
-ALL = Leave(force=True, delete_emptydir_data=True)
+ALL = RemovalOptions(force=True, delete_emptydir_data=True)
 
 
 def pod(name: str = "a", owner: str | None = "ReplicaSet", **more: Any) -> Object:
@@ -50,9 +50,9 @@ DELETED = {"deletionTimestamp": "2026-11-23T22:00:00Z"}
         (pod(owner=None, metadata={"annotations": {"kubernetes.io/config.mirror": "x"}}), "static"),
     ],
 )
-def test_what_stays(each: Object, why: str) -> None:
-    for leave in (Leave(), ALL):
-        choice = choose([each], leave)
+def test_which_pods_are_kept(each: Object, why: str) -> None:
+    for removal in (RemovalOptions(), ALL):
+        choice = choose([each], removal)
         assert why in choice.skip["shop/a"]
         assert not choice.evict
         assert not choice.refuse
@@ -65,8 +65,8 @@ def test_what_stays(each: Object, why: str) -> None:
         pod(owner="DaemonSet", phase="Failed"),
     ],
 )
-def test_a_finished_pod_may_always_go(each: Object) -> None:
-    assert choose([each], Leave()).evict == [each]
+def test_a_finished_pod_is_always_evicted(each: Object) -> None:
+    assert choose([each], RemovalOptions()).evict == [each]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_finished_pod_may_always_go(each: Object) -> None:
         (pod(), set()),
     ],
 )
-def test_what_needs_leave(each: Object, needs: set[str]) -> None:
-    why = choose([each], Leave()).refuse.get("shop/a", "")
+def test_which_option_a_pod_needs(each: Object, needs: set[str]) -> None:
+    why = choose([each], RemovalOptions()).refuse.get("shop/a", "")
     assert {word for word in ("force", "delete_emptydir_data") if word in why} == needs
-    leave = Leave(**dict.fromkeys(needs, True))
-    assert choose([each], leave).evict == [each]
+    removal = RemovalOptions(**dict.fromkeys(needs, True))
+    assert choose([each], removal).evict == [each]
     for word in needs:
-        less = Leave(**dict.fromkeys(needs - {word}, True))
+        less = RemovalOptions(**dict.fromkeys(needs - {word}, True))
         assert word in choose([each], less).refuse["shop/a"]
 
 
@@ -116,7 +116,7 @@ def counted(allowed: int, healthy: int, desired: int, expected: int) -> Mapping[
         budget(maxUnavailable=0),
     ],
 )
-def test_budgets_that_no_waiting_meets(strict: Budget) -> None:
+def test_budgets_that_are_never_met(strict: Budget) -> None:
     (found,) = never_met(Budgets([strict]).covered([pod("a"), pod("b")]))
     assert found.budget == "shop/web"
     assert found.pods == ("shop/a", "shop/b")
@@ -138,7 +138,7 @@ def test_a_budget_that_allows_less_than_all() -> None:
     assert "1 of the 2 here" in found.text
 
 
-def test_who_is_not_asked_about() -> None:
+def test_pods_that_need_no_permission() -> None:
     strict = budget(maxUnavailable=0)
     terminating = pod(metadata={"deletionTimestamp": "2026-11-23T22:00:00Z"})
     other = pod(metadata={"labels": {"app": "db"}})
@@ -179,7 +179,7 @@ def test_match_expressions(operator: str, values: list[str] | None, expected: bo
     assert selects({"matchExpressions": [expression]}, {"app": "web"}) is expected
 
 
-def test_what_containers_do() -> None:
+def test_container_states() -> None:
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
     running = {"running": {"startedAt": "2026-11-23T22:00:00Z"}}
     held = pod()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who gets the Lease where the clocks of the runs differ."""
+"""Which run gets the Lease if the clocks of the runs differ."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Run:
     world: World
     name: str
     offset: float = 0.0
-    told: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
 
     @property
     def lease(self) -> Lease:
-        """As each task has one of its own."""
+        """A new one each time, as in each task."""
         world = self.world
         clock = Clock(
             lambda: world.now,
@@ -74,16 +74,16 @@ class Run:
         )
         kube = Kube(world.send, 0, clock=clock)
         options = LeaseOptions("kube-system", "run", self.name, DURATION)
-        return Lease(Session(kube, self.told.append, clock=clock), options)
+        return Lease(Session(kube, self.logged.append, clock=clock), options)
 
 
 @pytest.mark.parametrize("holder_is_fast", OFFSETS)
 @pytest.mark.parametrize("we_are_fast", OFFSETS)
-def test_a_run_that_renews_is_never_robbed(holder_is_fast: float, we_are_fast: float) -> None:
+def test_a_renewed_lease_is_never_taken_over(holder_is_fast: float, we_are_fast: float) -> None:
     world = World()
     anna, ben = Run(world, "anna", holder_is_fast), Run(world, "ben", we_are_fast)
     anna.lease.take()
-    world.now = DURATION / 3  # it is late with its renewal, though not too late
+    world.now = DURATION / 3  # the renewal is late, but not too late
     world.events = [(world.now + DURATION - 1, anna.lease.renew)]
     with pytest.raises(Refusal, match="held by anna"):
         ben.lease.take()
@@ -102,17 +102,17 @@ def test_a_dead_run_is_watched_for_the_whole_duration(
     taken = ben.lease.take()
     assert (taken.changed, taken.previous.holder) == (True, "anna")
     assert DURATION <= world.now - began < DURATION + 2
-    assert ben.told[0].startswith("Lease kube-system/run is held by anna, since ")
+    assert ben.logged[0].startswith("Lease kube-system/run is held by anna, since ")
     assert (
-        " for 60 s: watching whether that is alive; it is taken over after 60 s without a renewal"
-        " (0 s)"
-    ) in ben.told[0]
-    assert ben.told[-1] == "Lease kube-system/run is taken over from anna"
-    with pytest.raises(LeaseLost, match="now held by ben"):
+        " for 60 s; waiting to see whether it is renewed: it is taken over after 60 s without a"
+        " renewal (0 s)"
+    ) in ben.logged[0]
+    assert ben.logged[-1] == "Lease kube-system/run was taken over from anna"
+    with pytest.raises(LeaseLost, match="anna held it, and it is now held by ben"):
         anna.lease.renew()
 
 
-def test_a_lease_without_a_duration_is_watched_for_ours() -> None:
+def test_a_lease_without_a_duration_is_watched_for_our_duration() -> None:
     world = World()
     Run(world, "anna").lease.take()
     assert world.lease
@@ -127,10 +127,10 @@ def test_a_released_lease_is_taken_at_once() -> None:
     anna.lease.take()
     anna.lease.release()
     assert ben.lease.take().changed
-    assert (world.now, ben.told) == (0, [])
+    assert (world.now, ben.logged) == (0, [])
 
 
-def test_a_lease_that_another_run_takes_under_our_eyes_is_refused() -> None:
+def test_a_lease_that_another_run_takes_while_we_wait_is_refused() -> None:
     world = World()
     Run(world, "anna").lease.take()
     cleo = Run(world, "cleo", -180)

@@ -87,7 +87,7 @@ def test_an_expired_first_page_is_an_error() -> None:
 
 @pytest.mark.parametrize("answer", [{"kind": "Status"}, page(1, more="next")])
 def test_an_answer_that_is_not_the_next_page_is_an_error(answer: Page) -> None:
-    """It holds no list; or it names itself as the next page, for ever."""
+    """It contains no list, or names itself as the next page."""
     pages = Pages(page(1, more="next"), *[answer] * 5)
     with pytest.raises(ApiError, match="list"):
         pages.kube().items("/x")

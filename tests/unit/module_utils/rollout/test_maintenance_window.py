@@ -50,22 +50,22 @@ def test_a_window_by_day_does_not_pass_midnight() -> None:
 
 
 def test_a_closed_window_reports_when_it_opens() -> None:
-    said = windows.blocker(
+    message = windows.blocker(
         windows.parse_window("22:00", "04:00", BERLIN), utc("2026-11-23 17:40"), 0
     )
-    assert said is not None
-    assert "it is 2026-11-23 18:40 CET" in said
-    assert "opens at 2026-11-23 22:00 CET, in 3 h 20 min" in said
+    assert message is not None
+    assert "it is 2026-11-23 18:40 CET" in message
+    assert "opens at 2026-11-23 22:00 CET, in 3 h 20 min" in message
 
 
 def test_a_step_needs_enough_time_before_the_end() -> None:
     window, now = windows.parse_window("22:00", "04:00", BERLIN), utc("2026-11-24 02:50")
     assert windows.blocker(window, now, 600) is None
-    said = windows.blocker(window, now, 601)
-    assert said is not None
-    assert "closes at 2026-11-24 04:00 CET, in 10 min 0 s" in said
-    assert "needs 10 min 1 s" in said
-    assert "not begun" in said
+    message = windows.blocker(window, now, 601)
+    assert message is not None
+    assert "closes at 2026-11-24 04:00 CET, in 10 min 0 s" in message
+    assert "needs 10 min 1 s" in message
+    assert "; it was not started. Rerun in the next window" in message
 
 
 def test_a_window_with_dates_opens_once() -> None:
@@ -80,10 +80,10 @@ def test_a_window_with_dates_opens_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "zone", "said"),
+    ("start", "end", "zone", "message"),
     [
-        ("22:00", "04:00", "Europe/Berlyn", "'Europe/Berlyn' is no time zone"),
-        ("22:00", "04:00", "../etc/passwd", "is no time zone"),
+        ("22:00", "04:00", "Europe/Berlyn", "'Europe/Berlyn' is not a time zone"),
+        ("22:00", "04:00", "../etc/passwd", "is not a time zone known on this machine"),
         ("79200", "04:00", "UTC", "start: '79200' is neither"),  # 22:00 unquoted, as YAML 1.1 reads
         ("22:00", "4 am", "UTC", "end: '4 am' is neither"),
         ("22:00", "24:00", "UTC", "end: '24:00' is neither"),
@@ -92,6 +92,6 @@ def test_a_window_with_dates_opens_once() -> None:
         ("22:00", "22:00", "UTC", "leave both out"),
     ],
 )
-def test_contradictory_options_are_refused(start: str, end: str, zone: str, said: str) -> None:
-    with pytest.raises(Refusal, match=said):
+def test_contradictory_options_are_refused(start: str, end: str, zone: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
         windows.parse_window(start, end, zone)

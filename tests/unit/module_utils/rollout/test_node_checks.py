@@ -169,12 +169,12 @@ def test_two_felixes() -> None:
     assert [check.seen for check in failed(with_changes(felix=two))] == ["processes: 10, 11"]
 
 
-def test_a_felix_that_does_not_answer() -> None:
+def test_a_felix_that_does_not_respond() -> None:
     felix = with_changes(health__reachable=False, health__error="connection refused")
     assert "connection refused" in failed(felix)[0].seen
 
 
-def test_a_reporter_that_is_not_ready_or_not_there() -> None:
+def test_a_reporter_that_is_not_ready_or_missing() -> None:
     dirty = {**REPORTERS[0], "ready": False, "detail": "Failed to configure some interfaces."}
     (only,) = failed(with_changes(health__reporters=[dirty]))
     assert (only.name, only.result) == ("BPFEndpointManager", Result.BAD)

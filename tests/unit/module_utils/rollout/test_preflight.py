@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The preflight: every reason why not, what is told only, and how far each node is."""
+"""The preflight: blockers, warnings, and the progress of each node."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.rollout.clusters imp
 )
 
 
-def test_nothing_speaks_against_a_healthy_cluster() -> None:
+def test_a_healthy_cluster_has_no_problems() -> None:
     judged = judge(SPEC, cluster("a", "b"))
     assert blocked(judged) == []
     assert warned(judged) == []
@@ -70,8 +70,15 @@ def test_nothing_speaks_against_a_healthy_cluster() -> None:
     "changes",
     [
         {"installation": True},
-        {"daemonset": DaemonSet("kube-system", "calico-node", bpf(), owners=("Installation",))},
-        {"daemonset": DaemonSet("calico-system", "calico-node", bpf())},
+        {
+            "daemonset": DaemonSet(
+                namespace="kube-system",
+                name="calico-node",
+                template=bpf(),
+                owners=("Installation",),
+            )
+        },
+        {"daemonset": DaemonSet(namespace="calico-system", name="calico-node", template=bpf())},
     ],
 )
 def test_the_operators_daemonset_is_a_blocker(changes: dict[str, Any]) -> None:
@@ -82,10 +89,12 @@ def test_the_operators_daemonset_is_a_blocker(changes: dict[str, Any]) -> None:
     assert "qdisc_consistency" in only.message
 
 
-def test_there_must_be_a_daemon_set() -> None:
-    assert blocked(judge(SPEC, Cluster(None))) == [("no_daemonset", None)]
+def test_a_missing_daemonset_is_a_blocker() -> None:
+    assert blocked(judge(SPEC, Cluster(daemonset=None))) == [("no_daemonset", None)]
     other = {"spec": {"containers": [{"name": "other", "image": "calico/node:v3.28.1"}]}}
-    strange = cluster("a", daemonset=DaemonSet("kube-system", "calico-node", other))
+    strange = cluster(
+        "a", daemonset=DaemonSet(namespace="kube-system", name="calico-node", template=other)
+    )
     assert blocked(judge(SPEC, strange)) == [("no_daemonset", None)]
 
 
@@ -106,19 +115,21 @@ def test_there_must_be_a_daemon_set() -> None:
 def test_felix_must_be_in_ebpf_mode(
     env: dict[str, str], felix: dict[str, Any] | None, code: str | None, refuses: bool
 ) -> None:
-    held = DaemonSet("kube-system", "calico-node", template(OLD, **env))
-    judged = judge(SPEC, cluster("a", daemonset=held, felix=felix))
+    daemonset = DaemonSet(
+        namespace="kube-system", name="calico-node", template=template(OLD, **env)
+    )
+    judged = judge(SPEC, cluster("a", daemonset=daemonset, felix=felix))
     assert blocked(judged) == ([(code, None)] if refuses else [])
     assert warned(judged) == ([(code, None)] if code and not refuses else [])
 
 
-def test_what_could_not_be_read_is_told() -> None:
+def test_what_could_not_be_read_is_a_warning() -> None:
     judged = judge(SPEC, cluster("a", unread=("ippools may not be listed",)))
     assert blocked(judged) == []
     assert [each.message for each in warnings(judged)] == ["ippools may not be listed"]
 
 
-def test_all_missing_permissions_are_one_refusal() -> None:
+def test_all_missing_permissions_are_one_blocker() -> None:
     assert not_permitted([]) == []
     missing = [Permission("patch", "nodes"), Permission("delete", "pods", "", "kube-system")]
     (only,) = not_permitted(missing)
@@ -127,7 +138,7 @@ def test_all_missing_permissions_are_one_refusal() -> None:
     assert "delete pods in namespace kube-system" in only.message
 
 
-def test_what_a_run_needs_is_asked_in_the_right_places() -> None:
+def test_permissions_are_checked_in_their_namespaces() -> None:
     asked = set(map(str, needed("calico", "leases")))
     assert "create pods/eviction in the whole cluster" in asked
     assert "list poddisruptionbudgets.policy in the whole cluster" in asked
@@ -140,7 +151,7 @@ def test_what_a_run_needs_is_asked_in_the_right_places() -> None:
 # --- the nodes ------------------------------------------------------------------------------------
 
 
-def test_a_host_that_is_no_node() -> None:
+def test_a_host_that_is_not_a_node() -> None:
     judged = judge(replace(SPEC, nodes=("b", "x", "a")), cluster("a", "b"))
     assert blocked(judged) == [("node_unknown", "x")]
     assert list(states(judged)) == ["b", "a"]
@@ -154,7 +165,7 @@ def at_a(**changes: Any) -> Cluster:
 
 def test_a_node_that_is_not_ready() -> None:
     assert blocked(judge(SPEC, at_a(ready=False))) == [("node_not_ready", "a")]
-    # What an earlier run left half way may be just why.
+    # An interrupted run may be the cause.
     judged = judge(SPEC, at_a(ready=False, unschedulable=True, cordoned_by="run 1"))
     assert blocked(judged) == []
     assert warned(judged) == [("node_not_ready", "a")]
@@ -164,28 +175,28 @@ def test_only_the_nodes_of_this_run_count() -> None:
     assert blocked(judge(replace(SPEC, nodes=("b",)), at_a(ready=False))) == []
 
 
-def test_who_cordoned_a_node_makes_a_difference() -> None:
+def test_a_cordon_of_someone_else_is_a_warning() -> None:
     assert warned(judge(SPEC, at_a(unschedulable=True))) == [("node_cordoned_by_another", "a")]
     ours = judge(SPEC, at_a(unschedulable=True, cordoned_by="run 1"))
     assert warned(ours) == []
     assert states(ours) == {"a": NodeState.INTERRUPTED, "b": NodeState.TODO}
 
 
-def test_a_node_without_a_pod_and_one_with_a_sick_one() -> None:
+def test_a_node_without_a_pod_and_one_whose_pod_is_not_ready() -> None:
     seen = cluster("a", "b")
     judged = judge(replace(SPEC, nodes=("a", "b")), replace(seen, pods=(pod("b", ready=False),)))
     assert blocked(judged) == [("no_pod", "a")]
     assert warned(judged) == [("pod_not_ready", "b")]
 
 
-def test_a_budget_that_can_never_be_met() -> None:
+def test_a_budget_that_is_never_met() -> None:
     judged = judge(SPEC, cluster("a", "b", budgets={"b": ("shop/db: maxUnavailable 0",)}))
     assert blocked(judged) == [("budget_never_met", "b")]
     assert judged.nodes[1].problems == tuple(blockers(judged))
     assert "shop/db" in blockers(judged)[0].message
 
 
-# --- the way --------------------------------------------------------------------------------------
+# --- the upgrade path -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["latest", "v3.33.0", "v3.31.0-rc1"])
@@ -201,7 +212,7 @@ def test_an_unknown_version(version: str) -> None:
 
 
 @pytest.mark.parametrize("accepted", ["heartbeat_churn", "known_bad_path"])
-def test_a_bad_way_is_refused_by_its_advisory(accepted: str) -> None:
+def test_a_known_bad_path_is_refused_by_its_advisory(accepted: str) -> None:
     spec = RolloutSpec(version="v3.29.3")
     assert blocked(judge(spec, cluster("a"))) == [("known_bad_path", "heartbeat_churn")]
     judged = judge(replace(spec, overrides=frozenset({accepted})), cluster("a"))
@@ -223,23 +234,23 @@ def test_an_override_accepts_nothing_else() -> None:
         ("", "not the code of a blocker"),
     ],
 )
-def test_an_override_that_makes_no_sense(code: str, said: str) -> None:
+def test_an_invalid_override_is_refused(code: str, said: str) -> None:
     with pytest.raises(Refusal, match=said):
         check_overrides([code])
 
 
-def test_every_code_that_may_be_accepted_is_known() -> None:
+def test_every_acceptable_code_is_known() -> None:
     final = {"api_permission", "no_daemonset", "no_former_revision", "node_unknown"}
     check_overrides(CODES - final)
     check_overrides(["vxlan_mixed_releases", "tcx_downgrade"])
 
 
-def test_an_advisory_names_the_nodes_it_is_about() -> None:
+def test_an_advisory_names_the_nodes_it_applies_to() -> None:
     nodes = (Node("a", kernel="6.12.57+deb13-amd64"), Node("b", kernel="6.1.0"))
     judged = judge(RolloutSpec(version="v3.29.6"), cluster("a", "b", nodes=nodes))
-    told = {each.advisory.code: each.nodes for each in judged.advisories}
-    assert told["ctlb_kernel"] == ("a",)
-    assert told["parity_persists"] == ("a", "b")
+    affected = {each.advisory.code: each.nodes for each in judged.advisories}
+    assert affected["ctlb_kernel"] == ("a",)
+    assert affected["parity_persists"] == ("a", "b")
     assert blocked(judged) == [("known_bad_path", "ctlb_kernel")]
 
 
@@ -257,14 +268,16 @@ def test_an_advisory_names_the_nodes_it_is_about() -> None:
 def test_no_downgrade_away_from_tcx(
     env: dict[str, str], felix: dict[str, Any] | None, kernel: str, refuses: bool
 ) -> None:
-    held = DaemonSet("kube-system", "calico-node", bpf("v3.31.7", **env))
+    daemonset = DaemonSet(
+        namespace="kube-system", name="calico-node", template=bpf("v3.31.7", **env)
+    )
     nodes = (Node("a", kernel=kernel),)
-    seen = cluster("a", version="v3.31.7", daemonset=held, felix=felix, nodes=nodes)
+    seen = cluster("a", version="v3.31.7", daemonset=daemonset, felix=felix, nodes=nodes)
     expected = [("known_bad_path", "tcx_downgrade")] if refuses else []
     assert blocked(judge(RolloutSpec(version="v3.30.7"), seen)) == expected
 
 
-def test_vxlan_is_refused_and_the_way_round_is_not() -> None:
+def test_vxlan_is_refused_but_not_via_the_fixed_release() -> None:
     seen = cluster("a", version="v3.30.4", encapsulation="vxlan")
     assert blocked(judge(RolloutSpec(version="v3.31.7"), seen)) == [
         ("known_bad_path", "vxlan_mixed_releases")
@@ -275,7 +288,7 @@ def test_vxlan_is_refused_and_the_way_round_is_not() -> None:
 # --- going on -------------------------------------------------------------------------------------
 
 
-def test_a_run_goes_on_where_it_stopped() -> None:
+def test_a_run_resumes_where_it_stopped() -> None:
     seen = upgraded("a")
     half = replace(seen.nodes[1], cordoned_by="run 1", unschedulable=True)
     judged = judge(SPEC, replace(seen, nodes=(seen.nodes[0], half, seen.nodes[2])))
@@ -288,32 +301,32 @@ def test_a_run_goes_on_where_it_stopped() -> None:
     assert judged.former.name == f"calico-node-{OLD}"
 
 
-def test_a_pod_that_we_hold_is_an_interrupted_node() -> None:
+def test_a_pod_with_our_finalizer_is_an_interrupted_node() -> None:
     seen = upgraded()
-    held = pod("b", terminating=True, has_finalizer=True)
-    judged = judge(SPEC, replace(seen, pods=(seen.pods[0], held, seen.pods[2])))
+    old = pod("b", terminating=True, has_finalizer=True)
+    judged = judge(SPEC, replace(seen, pods=(seen.pods[0], old, seen.pods[2])))
     assert states(judged)["b"] is NodeState.INTERRUPTED
 
 
-def test_a_leftover_beside_a_verified_successor_is_not_done() -> None:
+def test_a_node_with_an_old_pod_beside_its_successor_is_not_done() -> None:
     """From Kubernetes 1.27 on the successor does not wait for the finalizer to be removed."""
     seen = upgraded("a")
     assert states(judge(SPEC, seen))["a"] is NodeState.DONE
-    held = pod("a", terminating=True, has_finalizer=True)
-    seen = replace(seen, pods=(held, *seen.pods))
+    old = pod("a", terminating=True, has_finalizer=True)
+    seen = replace(seen, pods=(old, *seen.pods))
     assert states(judge(SPEC, seen))["a"] is NodeState.INTERRUPTED
 
 
 @pytest.mark.parametrize(
     "changes", [{"verified": None}, {"verified": f"hash-{OLD}"}, {"cordoned_by": "run 1"}]
 )
-def test_done_is_verified_and_open_again(changes: dict[str, Any]) -> None:
+def test_a_done_node_is_verified_and_uncordoned(changes: dict[str, Any]) -> None:
     seen = upgraded("a")
     nodes = (replace(seen.nodes[0], **changes), *seen.nodes[1:])
     assert states(judge(SPEC, replace(seen, nodes=nodes)))["a"] is not NodeState.DONE
 
 
-def test_a_new_upgrade_goes_back_to_where_it_began_not_to_an_older_note() -> None:
+def test_a_new_upgrade_saves_the_revision_it_starts_from() -> None:
     everywhere = upgraded("a", "b", "c")
     judged = judge(RolloutSpec(version="v3.30.7"), everywhere)
     assert judged.former is not None
@@ -327,12 +340,13 @@ def test_a_new_upgrade_goes_back_to_where_it_began_not_to_an_older_note() -> Non
 # --- by a manifest --------------------------------------------------------------------------------
 
 
-def manifest(held: dict[str, Any], name: str = "calico-node", **metadata: str) -> dict[str, Any]:
-    spec = {"template": held}
+def manifest(pods: dict[str, Any], name: str = "calico-node", **metadata: str) -> dict[str, Any]:
+    """A manifest whose pod template is ``pods``."""
+    spec = {"template": pods}
     return {"kind": "DaemonSet", "metadata": {"name": name, **metadata}, "spec": spec}
 
 
-def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
+def test_the_daemonset_is_found_in_a_manifest() -> None:
     listed = {"kind": "List", "items": [manifest(bpf(NEW), namespace="kube-system")]}
     objects: list[Any] = [{"kind": "ConfigMap", "metadata": {"name": "calico-config"}}, listed]
     judged = judge(RolloutSpec(manifest=objects), cluster("a"))
@@ -343,7 +357,7 @@ def test_a_manifests_daemon_set_is_found_among_its_objects() -> None:
     assert "manifest_changed" not in {each.advisory.code for each in judged.advisories}
 
 
-def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
+def test_a_manifest_that_changes_more_than_images_is_not_reached() -> None:
     spec = RolloutSpec(manifest=[manifest(bpf(NEW, FELIX_LOGSEVERITYSCREEN="Info"))])
     judged = judge(spec, upgraded("a", "b", "c"))
     assert judged.target is not None
@@ -362,12 +376,12 @@ def test_a_manifest_that_changes_more_than_images_is_not_there_yet() -> None:
         ([manifest({"spec": {"containers": []}})], "no container named calico-node"),
     ],
 )
-def test_a_manifest_without_it_is_bad_input(objects: list[Any], said: str) -> None:
+def test_a_manifest_without_the_daemonset_is_refused(objects: list[Any], said: str) -> None:
     with pytest.raises(Refusal, match=said):
         judge(RolloutSpec(manifest=objects), cluster("a"))
 
 
-def test_a_digest_alone_is_an_unknown_version() -> None:
+def test_a_digest_without_a_tag_is_an_unknown_version() -> None:
     pinned = bpf(NEW)
     pinned["spec"]["containers"][0]["image"] = "calico/node@sha256:0a"
     judged = judge(RolloutSpec(manifest=[manifest(pinned)]), cluster("a"))
@@ -378,7 +392,7 @@ def test_a_digest_alone_is_an_unknown_version() -> None:
 # --- what is returned -----------------------------------------------------------------------------
 
 
-def test_the_strategy_from_before_is_read_back() -> None:
+def test_the_saved_strategy_is_read() -> None:
     seen = upgraded("a")
     assert seen.daemonset is not None
     for note, expected in ((None, None), ('{"type": "OnDelete"}', {"type": "OnDelete"})):
@@ -391,7 +405,7 @@ def test_the_strategy_from_before_is_read_back() -> None:
         preflight(judge(SPEC, noted), noted, SPEC, 300)
 
 
-def test_what_is_left_is_estimated_and_versions_are_counted() -> None:
+def test_the_remaining_time_and_the_versions() -> None:
     seen = upgraded("a")
     shown = preflight(judge(SPEC, seen), seen, SPEC, 300)
     assert shown["estimated_seconds"] == 600
@@ -400,8 +414,8 @@ def test_what_is_left_is_estimated_and_versions_are_counted() -> None:
     assert [node["calico_version"] for node in shown["nodes"]] == [NEW, OLD, OLD]
 
 
-def test_an_advisory_says_whether_it_is_accepted() -> None:
+def test_an_advisory_shows_whether_it_is_accepted() -> None:
     spec = RolloutSpec(version="v3.29.3", overrides=frozenset({"known_bad_path"}))
     seen = cluster("a")
-    told = preflight(judge(spec, seen), seen, spec, 0)["advisories"]
-    assert {each["code"] for each in told if each["accepted"]} == {"heartbeat_churn"}
+    shown = preflight(judge(spec, seen), seen, spec, 0)["advisories"]
+    assert {each["code"] for each in shown if each["accepted"]} == {"heartbeat_churn"}

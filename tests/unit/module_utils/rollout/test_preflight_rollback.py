@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     DaemonSet,
-    Mode,
     NodeState,
+    RolloutMode,
     RolloutSpec,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import (
@@ -29,10 +29,10 @@ from ansible_collections.dataplane.calico_bpf.tests.support.rollout.clusters imp
     warned,
 )
 
-BACK = RolloutSpec(mode=Mode.ROLLBACK)
+BACK = RolloutSpec(mode=RolloutMode.ROLLBACK)
 
 
-def test_back_goes_over_the_changed_nodes_the_newest_first() -> None:
+def test_a_rollback_starts_with_the_node_upgraded_last() -> None:
     seen = upgraded("a", "b")
     judged = judge(BACK, seen)
     assert list(states(judged)) == ["b", "a"]
@@ -46,7 +46,7 @@ def test_back_goes_over_the_changed_nodes_the_newest_first() -> None:
     assert list(states(judged)) == ["c", "b", "a"]
 
 
-def test_back_without_a_note_is_to_the_newest_older_revision() -> None:
+def test_without_an_annotation_a_rollback_returns_to_the_previous_revision() -> None:
     seen = upgraded("a")
     unnoted = replace(seen, revisions=(revision(0, "v3.27.0"), *seen.revisions))
     unnoted = replace(unnoted, daemonset=DaemonSet("kube-system", "calico-node", bpf(NEW)))
@@ -55,7 +55,7 @@ def test_back_without_a_note_is_to_the_newest_older_revision() -> None:
     assert judged.former.name == f"calico-node-{OLD}"
 
 
-def test_once_it_is_back_the_revision_is_the_former_one() -> None:
+def test_after_a_rollback_the_revision_is_the_former_one() -> None:
     seen = upgraded("a")
     assert seen.daemonset is not None
     # The controller gives the old revision a new number.
@@ -69,12 +69,12 @@ def test_once_it_is_back_the_revision_is_the_former_one() -> None:
     assert states(judged) == {"a": NodeState.DONE}
 
 
-def test_there_must_be_something_to_go_back_to() -> None:
+def test_a_rollback_needs_a_former_revision() -> None:
     assert blocked(judge(BACK, cluster("a"))) == [("no_former_revision", None)]
 
 
-def test_the_way_back_stays_open() -> None:
-    """What was known of the former release, and what is wrong now, is told and no more."""
+def test_most_problems_do_not_block_a_rollback() -> None:
+    """Faults of the former release and present problems are only warnings."""
     seen = upgraded("a", former="v3.29.1")
     nodes = (replace(seen.nodes[0], ready=False), *seen.nodes[1:])
     judged = judge(BACK, replace(seen, nodes=nodes, budgets={"a": ("shop/db: never",)}))
@@ -86,7 +86,7 @@ def test_the_way_back_stays_open() -> None:
     ]
 
 
-def test_but_not_away_from_tcx() -> None:
+def test_a_rollback_away_from_tcx_is_blocked() -> None:
     seen = upgraded("a", former="v3.30.7", version="v3.31.7")
     nodes = tuple(replace(node, kernel="6.8.0") for node in seen.nodes)
     assert blocked(judge(BACK, replace(seen, nodes=nodes))) == [("known_bad_path", "tcx_downgrade")]

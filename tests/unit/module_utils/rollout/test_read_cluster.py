@@ -114,7 +114,7 @@ def read(server: Server) -> Cluster:
     return read_cluster(server.kube(), SPEC)
 
 
-def test_what_is_kept() -> None:
+def test_which_objects_are_kept() -> None:
     seen = read(Server(nodes=3, others=400))
     assert [(p.name, p.node) for p in seen.pods] == [
         (f"calico-node-{n}", f"node-{n}") for n in range(3)
@@ -129,7 +129,9 @@ def test_what_is_kept() -> None:
     ("owner", "annotations"),
     [("DaemonSet", {}), ("ReplicaSet", {"kubernetes.io/config.mirror": "x"})],
 )
-def test_what_no_drain_evicts_asks_no_budget(owner: str, annotations: dict[str, str]) -> None:
+def test_budgets_are_ignored_for_pods_that_no_drain_evicts(
+    owner: str, annotations: dict[str, str]
+) -> None:
     server = Server(nodes=1)
     made = pod("web-1", "node-0", "guarded", owner)
     made["metadata"] |= {"namespace": "shop", "annotations": annotations}
@@ -137,7 +139,7 @@ def test_what_no_drain_evicts_asks_no_budget(owner: str, annotations: dict[str, 
     assert read(server).budgets == {}
 
 
-def test_pods_that_are_not_judged_take_no_memory() -> None:
+def test_irrelevant_pods_take_no_memory() -> None:
     """The peak is that of a page, however many pages there are."""
     few, many = (peak(partial(read, Server(nodes=1, others=n))) for n in (500, 3_000))
     assert many < 1.5 * few
@@ -153,7 +155,7 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def test_ten_times_the_nodes_are_judged_in_linear_time() -> None:
+def test_the_preflight_takes_linear_time() -> None:
     few, many = (seconds(read(Server(nodes))) for nodes in (150, 1_500))
     assert many / few < MOST_TIMES
 

@@ -18,8 +18,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.pdb impo
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.cluster import (
     Cluster,
-    Mode,
     Node,
+    RolloutMode,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.preflight import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.room import batches
@@ -91,12 +91,12 @@ def test_a_batch_that_leaves_a_node_has_room(serial: tuple[object, ...]) -> None
     assert blocked(judge(replace(SPEC, batches=serial), one_each(a_b_c()))) == []
 
 
-def test_a_batch_of_all_nodes_has_none() -> None:
+def test_a_batch_of_all_nodes_has_no_room() -> None:
     judged = judge(replace(SPEC, batches=(3,)), one_each(a_b_c()))
     (only,) = blockers(judged)
     assert (only.code, only.node) == ("no_room", None)
     assert only.message == (
-        "with a, b, c drained, no node is left that takes the evicted pods:"
+        "with a, b, c drained, no node is left for the evicted pods:"
         f" {RULE.format(3, 1, 3)}. Add a node, or uncordon one, and set smaller calico_bpf_batches"
     )
 
@@ -106,7 +106,7 @@ def test_the_cordons_of_an_earlier_run_are_named() -> None:
     seen = one_each(a_b_c(b=CORDONED, c=CORDONED), healthy=2)
     (only,) = blockers(judge(replace(SPEC, batches=(1,)), seen))
     assert only.message == (
-        f"with a drained, no node is left that takes the evicted pods: {RULE.format(2, 0, 1)}."
+        f"with a drained, no node is left for the evicted pods: {RULE.format(2, 0, 1)}."
         " Cordoned by an earlier run of this collection: b, c. Uncordon those whose calico-node was"
         " not replaced (kubectl uncordon b c): each is cordoned again when its drain begins"
     )
@@ -114,7 +114,7 @@ def test_the_cordons_of_an_earlier_run_are_named() -> None:
     assert (blocked(judged), warned(judged)) == ([], [("no_room", None)])
 
 
-def test_a_cordon_that_a_batch_before_undoes_is_no_obstacle() -> None:
+def test_a_cordon_that_an_earlier_batch_removes_is_not_a_problem() -> None:
     nodes = a_b_c(c=FOREIGN)
     nodes[0] = replace(nodes[0], unschedulable=True, cordoned_by="anna")
     seen = one_each(nodes)
@@ -124,7 +124,7 @@ def test_a_cordon_that_a_batch_before_undoes_is_no_obstacle() -> None:
     assert blocked(judge(only_b, replace(seen, covered=both_here))) == [("no_room", None)]
 
 
-def test_one_pod_that_may_go_needs_no_room() -> None:
+def test_one_pod_that_can_be_evicted_needs_no_room() -> None:
     nodes = a_b_c(b=FOREIGN, c=FOREIGN)
     seen = one_each(nodes)
     assert blocked(judge(SPEC, replace(seen, covered={"a": seen.covered["a"]}))) == []
@@ -142,7 +142,7 @@ def test_one_pod_that_may_go_needs_no_room() -> None:
         ((Toleration("", "", "", True),), []),
     ],
 )
-def test_a_tainted_node_is_room_for_what_tolerates_it(
+def test_a_tainted_node_takes_pods_that_tolerate_it(
     tolerations: tuple[Toleration, ...], expected: list[tuple[str, str | None]]
 ) -> None:
     tainted = a_b_c(c={"taints": (TAINT,)})
@@ -152,19 +152,19 @@ def test_a_tainted_node_is_room_for_what_tolerates_it(
     assert blocked(judge(spec, replace(seen, covered=on_c))) == expected
 
 
-def test_a_node_that_is_not_ready_is_no_room() -> None:
+def test_a_node_that_is_not_ready_takes_no_pods() -> None:
     seen = one_each(a_b_c(c={"ready": False}))
     both = {"a": (*seen.covered["a"], *seen.covered["c"]), "b": seen.covered["b"]}
     spec = replace(SPEC, batches=(2,), nodes=("a", "b"))
     assert blocked(judge(spec, replace(seen, covered=both))) == [("no_room", None)]
 
 
-def test_it_does_not_close_the_way_back() -> None:
+def test_missing_room_does_not_block_a_rollback() -> None:
     seen = upgraded("a", "b", "c")
     nodes = [replace(node, unschedulable=True, cordoned_by="anna") for node in seen.nodes]
     covered = {"c": one_each(nodes, healthy=2).covered["a"]}  # the first of the way back
     judged = judge(
-        replace(SPEC, version=None, mode=Mode.ROLLBACK),
+        replace(SPEC, version=None, mode=RolloutMode.ROLLBACK),
         replace(seen, nodes=tuple(nodes), covered=covered),
     )
     assert blocked(judged) == []
