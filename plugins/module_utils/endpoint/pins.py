@@ -141,4 +141,4 @@ def _pinned(fd: int, path: str) -> Iterator[None]:
     except BaseException:
         bpf.unpin(aside)
         raise
-    os.replace(aside, path)
+    bpf.move_pin(aside, path)
