@@ -87,6 +87,7 @@ _LIST_FILTERS = "list the filters"
 #: One filter of a dump:
 #: priority, protocol, handle, kind, chain, program id, name, tag, direct-action.
 RawFilter = tuple[int, int, int, str, int, int, str, str, bool]
+PROGRAM_ID = 5
 
 
 class TcSocket:
