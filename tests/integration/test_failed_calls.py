@@ -15,10 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import (
-    commands,
-    watchdog,
-)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import commands
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Watchdog
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
     DataplaneError,
@@ -151,7 +148,7 @@ def room_for_files(count: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(watchdog.resource, "setrlimit", not_allowed)
+            patch.setattr(resource, "setrlimit", not_allowed)
             yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import netlink_socket
-
 
 def refused(number: int) -> OSError:
     return OSError(number, os.strerror(number))
@@ -33,7 +31,7 @@ class Faults:
     calls: list[str] = field(default_factory=list)
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(netlink_socket.socket, "socket", self._open)
+        monkeypatch.setattr(socket, "socket", self._open)
 
     def called(self, call: str) -> None:
         """:raises OSError: if this call is to fail."""

@@ -9,7 +9,9 @@ import ast
 import ctypes
 import errno
 import os
+import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import
     bpf,
     namespace,
     netlink,
-    netlink_socket,
     privilege,
     snapshot,
     tc_monitor,
@@ -90,7 +91,7 @@ def socket_that(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(Socket, "works", calls)
         monkeypatch.setattr(Socket, "number", number)
 
-    monkeypatch.setattr(netlink_socket.socket, "socket", Socket)
+    monkeypatch.setattr(socket, "socket", Socket)
     return works
 
 
@@ -205,14 +206,14 @@ def test_a_read_of_an_endpoint_that_fails_names_interface_and_hook(
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
-        (bpf.os, "readlink", lambda: bpf.is_program(0)),
-        (bpf.os, "dup", lambda: bpf.duplicate(0)),
-        (bpf.os, "unlink", lambda: bpf.unpin("/nowhere")),
-        (bpf.os, "replace", lambda: bpf.move_pin("/nowhere", "/there")),
-        (namespace.os, "open", lambda: namespace.entered("x").__enter__()),
-        (veth_peer.os, "listdir", lambda: veth_peer._files("/nowhere")),
-        (veth_peer.os, "open", lambda: veth_peer._nsid(None, "/nowhere")),
-        (veth_peer.socket, "if_nametoindex", lambda: veth_peer.netns_of_peer("cali1")),
+        (os, "readlink", lambda: bpf.is_program(0)),
+        (os, "dup", lambda: bpf.duplicate(0)),
+        (os, "unlink", lambda: bpf.unpin("/nowhere")),
+        (os, "replace", lambda: bpf.move_pin("/nowhere", "/there")),
+        (os, "open", lambda: namespace.entered("x").__enter__()),
+        (os, "listdir", lambda: veth_peer._files("/nowhere")),
+        (os, "open", lambda: veth_peer._nsid(socket.socket(), "/nowhere")),
+        (socket, "if_nametoindex", lambda: veth_peer.netns_of_peer("cali1")),
     ],
 )
 def test_a_file_that_fails(
@@ -233,7 +234,7 @@ def test_the_capabilities_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pins_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel()
     kernel.patch(monkeypatch)
-    monkeypatch.setattr(snapshot.os, "listdir", failing(errno.EMFILE))
+    monkeypatch.setattr(os, "listdir", failing(errno.EMFILE))
     with pytest.raises(KernelError, match="list /sys/fs/bpf/tcx: EMFILE"):
         snapshot.Reader(kernel).read(["cali*"])
 
@@ -276,7 +277,7 @@ class Interrupted(netlink.TcSocket):
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
-    monkeypatch.setattr(netlink.time, "sleep", made.append)
+    monkeypatch.setattr(time, "sleep", made.append)
     return made
 
 
