@@ -34,8 +34,12 @@ options:
       - Seconds to wait before a second look confirms what looked wrong at the first, since Felix
         re-attaches in milliseconds. A repair plans only from what held still between two looks, and
         then stands by for as long again, in case a Felix is in the middle of its pass.
-      - On a node where Felix needs longer than a second for an endpoint, give more. V(0) looks
-        once.
+      - During that time a watchdog attaches the program of a repaired hook again if another process
+        leaves the hook without one.
+      - On a node where Felix needs longer than a second for an endpoint, give more.
+      - V(0) looks once and waits for nothing, so no watchdog stays after the repair. If a Felix in
+        the middle of its pass then leaves a hook bare, its program is not attached again. What the
+        watchdog did until then is still reported.
     type: float
     default: 1.0
   retries:

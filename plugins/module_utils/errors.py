@@ -26,20 +26,61 @@ class Refusal(DataplaneError):
     """Bad input or a missing precondition: nothing was changed."""
 
 
-class KernelError(DataplaneError):
-    """The kernel refused ``operation`` with ``errno``.
+#: What to do about an errno whose cause is the node, not the endpoint.
+_ADVICE = {
+    errno.EPERM: "Run the task as root; if it is, a security module or seccomp forbids the call",
+    errno.EACCES: "Run the task as root; if it is, a security module forbids the call",
+    errno.EMFILE: "Raise the limit of open files of the process (ulimit -n)",
+    errno.ENFILE: "The node has too many open files: raise fs.file-max",
+    errno.ENOBUFS: "The node is short of socket memory: free memory or wait for the load to drop",
+    errno.ENOMEM: "The node is short of memory: free some",
+    errno.EOPNOTSUPP: (
+        "The kernel does not allow this here. If the interface shares its filters with others (tc "
+        "qdisc show dev IFACE shows ingress_block or egress_block), its owner must separate them"
+    ),
+}
 
-    ``detail`` is the kernel's own explanation, if any: netlink's extended
-    acknowledgement, or the verifier's log.
+
+class KernelError(DataplaneError):
+    """A system call for ``operation`` failed with ``errno``.
+
+    ``detail`` is the kernel's own explanation, if any: netlink's extended acknowledgement, or the
+    verifier's log. ``place`` is the interface and, if there is one, the hook.
+    ``unanswered``: the request was sent, but its answer could not be received, so the kernel may
+    have carried it out.
     """
 
-    def __init__(self, operation: str, number: int, detail: str = "") -> None:
+    def __init__(
+        self,
+        operation: str,
+        number: int,
+        detail: str = "",
+        *,
+        place: str = "",
+        unanswered: bool = False,
+    ) -> None:
         self.operation = operation
         self.errno = number
         self.detail = detail
+        self.place = place
+        self.unanswered = unanswered
         name = errno.errorcode.get(number, str(number))
         text = f"{operation}: {name} ({os.strerror(number)})"
+        text = f"{place}: {text}" if place else text
         super().__init__(f"{text}: {detail}" if detail else text)
+
+    @property
+    def advice(self) -> str:
+        """What to do about it; empty if that depends on the operation."""
+        return _ADVICE.get(self.errno, "")
+
+    def at(self, place: str) -> KernelError:
+        """The same error with the place where it happened, unless that is known already."""
+        if self.place:
+            return self
+        return KernelError(
+            self.operation, self.errno, self.detail, place=place, unanswered=self.unanswered
+        )
 
 
 class ProgramRefused(DataplaneError):

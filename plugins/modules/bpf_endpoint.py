@@ -184,7 +184,7 @@ before:
          protocol: 3, tag: 8a3bf813799c98be}
 after:
   description: The endpoint as it is now, or would be but for check mode; null where it vanished.
-  returned: success
+  returned: success, and on failure if the endpoint can still be read
   type: dict
   contains: *endpoint
   sample:
@@ -262,6 +262,10 @@ notes:
   returned: with O(state=consistent)
   type: list
   elements: str
+error:
+  description: As in dataplane.calico_bpf.qdisc_consistency.
+  returned: when the repair failed
+  type: str
 verifier_log:
   description: What the kernel's verifier, or the compiler, says of a program that it refuses.
   returned: when a program can't be loaded

@@ -204,14 +204,23 @@ endpoints:
           returned: with V(unpin)
           type: str
     done:
-      description: The steps carried out; more than the plan if the endpoint was planned again.
+      description: >-
+        The steps carried out; more than the plan if the endpoint was planned again, or if the watchdog attached a
+        program again. A step whose answer was lost is listed unless the hook shows that it was not made.
       type: list
       elements: dict
       contains: *steps
     notes:
-      description: What happened on the way, contention above all.
+      description: >-
+        What happened on the way, contention above all; also copies of a program that could not be removed.
       type: list
       elements: str
+    error:
+      description: >-
+        Why the repair failed: the operation, interface and hook, the kernel's error, the steps done, what the hooks
+        hold now and what to do. The other endpoints are repaired, and the task fails at the end.
+      returned: when the repair of this endpoint failed
+      type: str
     ingress:
       description: The attachments at ingress, in the order in which the kernel lists them.
       type: list
@@ -305,11 +314,14 @@ endpoints:
            name: "cali_tc_preambl:[4180]", calico: true, priority: 49152, program_id: 4180,
            protocol: 3, tag: 8a3bf813799c98be}
 summary:
-  description: How many endpoints, of each verdict, findings of each code, and entries of RV(not_judged).
+  description: >-
+    How many endpoints, how many of each verdict, how many findings of each code, how many entries of
+    RV(not_judged), and the interfaces whose repair failed.
   returned: always
   type: dict
   sample:
     endpoints: 21
+    failed: []
     findings:
       handle_mismatch: 1
     not_judged: 0

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 from ..errors import Refusal
@@ -43,7 +42,7 @@ class TcAttacher:
             return change
         if change.apply is None:
             return pins.with_pin(change, path, partial(bpf.program_fd, after.program_id))
-        return pins.with_pin(change, path, partial(os.dup, program.fd))
+        return pins.with_pin(change, path, partial(bpf.duplicate, program.fd))
 
     def _present(self, place: Place, program: Program) -> Change:
         if self._endpoint.qdisc is Qdisc.INGRESS:

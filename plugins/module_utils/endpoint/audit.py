@@ -22,6 +22,8 @@ from .watchdog import Watchdog
 
 #: Endpoints and their judgements, by interface.
 Judged = dict[str, tuple[Endpoint, Judgement]]
+#: The most interfaces that an error names.
+_MOST_NAMES = 20
 
 
 class AuditMode(Enum):
@@ -49,7 +51,7 @@ class AuditOptions:
 
 @dataclass(frozen=True)
 class Audit:
-    """``error`` stopped the repairs; the outcomes show what was done before it."""
+    """``error`` says which repairs failed and why; the outcomes show all that was done."""
 
     outcomes: tuple[Outcome, ...]
     dataplane: Dataplane
@@ -90,13 +92,11 @@ def audit(
     repairer = Repairer(
         tc, reader, options.policy, options.retries, sleep, settle=options.settle, watchdog=watchdog
     )
-    acted, error = _act(options, list(judged.values()), repairer, sleep)
-    if options.mode is AuditMode.REPAIR and options.settle > 0:
-        try:
-            acted = _last_look(options, reader, acted, sleep, watchdog)
-        except KernelError as failed:  # the result must still list the repairs
-            error = error or failed
-    return Audit((*acted, *aside), dataplane, snapshot.unread, error)
+    if options.mode is not AuditMode.REPAIR:
+        unrepaired = [_unrepaired(options, *seen) for seen in judged.values()]
+        return Audit((*unrepaired, *aside), dataplane, snapshot.unread)
+    acted, errors = _repair_all(options, judged, repairer, reader, sleep, watchdog)
+    return Audit((*acted, *aside), dataplane, snapshot.unread, _summed_up(acted, errors))
 
 
 def _wanted_mode(options: AuditOptions) -> Dataplane | None:
@@ -163,27 +163,76 @@ def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
     )
 
 
-def _act(
+def _unrepaired(options: AuditOptions, endpoint: Endpoint, judgement: Judgement) -> Outcome:
+    if options.mode is AuditMode.AUDIT or not judgement.plan:
+        return _as_seen(endpoint, judgement)
+    return _predicted(endpoint, judgement, options.policy)
+
+
+def _repair_all(
     options: AuditOptions,
-    judged: list[tuple[Endpoint, Judgement]],
+    judged: Judged,
     repairer: Repairer,
+    reader: Reader,
     sleep: Callable[[float], None],
-) -> tuple[list[Outcome], DataplaneError | None]:
-    outcomes: list[Outcome] = []
-    error: DataplaneError | None = None
-    for endpoint, judgement in judged:
-        if options.mode is AuditMode.AUDIT or not judgement.plan or error:
-            outcomes.append(_as_seen(endpoint, judgement))
-        elif options.mode is AuditMode.PREDICT:
-            outcomes.append(_predicted(endpoint, judgement, options.policy))
-        else:
-            try:
-                outcomes.append(repairer.repair(endpoint, judgement))
-                sleep(0)  # the watchdog reads the changes that others made so far
-            except RepairRefused as refused:
-                outcomes.append(refused.outcome)
-                error = refused
-    return outcomes, error
+    watchdog: Watchdog | None,
+) -> tuple[list[Outcome], list[KernelError]]:
+    """Repair the endpoints that have a plan, one after the other, also after one that fails.
+
+    The programs of repaired hooks are held open until the last look. Where the limit of open files
+    does not allow that for all, the last look is taken at some of them at a time.
+
+    :returns: the outcomes, and the errors that belong to no endpoint.
+    """
+    finished: list[Outcome] = []
+    errors: list[KernelError] = []
+    repaired: list[Outcome] = []
+
+    def finish() -> None:
+        try:
+            finished.extend(_last_look(options, reader, repaired, sleep, watchdog))
+        except KernelError as failed:  # the result must still list the repairs
+            errors.append(failed)
+            finished.extend(_unseen_last(o, watchdog) for o in repaired)
+        repaired.clear()
+
+    for endpoint, judgement in judged.values():
+        if not judgement.plan:
+            finished.append(_as_seen(endpoint, judgement))
+            continue
+        if watchdog is not None and watchdog.is_full and repaired:
+            finish()
+            watchdog.release()
+        try:
+            repaired.append(repairer.repair(endpoint, judgement))
+        except RepairRefused as refused:
+            repaired.append(refused.outcome)
+        sleep(0)  # the watchdog reads the changes that others made so far
+    finish()
+    if watchdog is not None and watchdog.error is not None:
+        errors.append(watchdog.error)
+    return finished, errors
+
+
+def _summed_up(outcomes: list[Outcome], errors: list[KernelError]) -> DataplaneError | None:
+    """One error for all repairs that failed, and for all that could not be read afterwards."""
+    failed = [o for o in outcomes if o.error]
+    others = [
+        f"{error}. The repairs were made, but not all could be checked: audit the node again"
+        for error in errors
+    ]
+    if len(failed) == 1:
+        return DataplaneError("; ".join([failed[0].error, *others]))
+    if failed:
+        names = ", ".join(o.before.interface for o in failed[:_MOST_NAMES])
+        more = f" and {len(failed) - _MOST_NAMES} more" if len(failed) > _MOST_NAMES else ""
+        others.insert(
+            0,
+            f"the repair of {len(failed)} endpoints failed: {names}{more}. The others were "
+            "repaired. `error` of each in `endpoints` says what was done there. The first: "
+            f"{failed[0].error}",
+        )
+    return DataplaneError("; ".join(others)) if others else None
 
 
 def _last_look(
@@ -193,10 +242,10 @@ def _last_look(
     sleep: Callable[[float], None],
     watchdog: Watchdog | None,
 ) -> list[Outcome]:
-    """Judge the repaired endpoints again after the settle time."""
-    written = {o.before.interface for o in outcomes if o.done and o.after}
+    """Judge the endpoints that were written to again after the settle time."""
+    written = {o.before.interface for o in outcomes if o.after and _is_written(o, watchdog)}
     if not written:
-        return outcomes
+        return list(outcomes)
     sleep(options.settle)
     now = {e.interface: e for e in reader.read_named(written).endpoints}
     return [
@@ -207,19 +256,35 @@ def _last_look(
     ]
 
 
+def _is_written(outcome: Outcome, watchdog: Watchdog | None) -> bool:
+    return bool(outcome.done or (watchdog and watchdog.notes(outcome.before.ifindex)))
+
+
 def _seen_last(
     outcome: Outcome, now: Endpoint | None, policy: Policy, watchdog: Watchdog | None
 ) -> Outcome:
+    outcome = _unseen_last(outcome, watchdog)
     if now is None or now.ifindex != outcome.before.ifindex:
         return replace(outcome, verdict=Verdict.VANISHED, after=None, left=None)
     left = judge(now, policy)
-    notes = watchdog.notes(now) if watchdog else ()
+    notes = watchdog.lost(now) if watchdog else ()
     if left.drifted and outcome.verdict is Verdict.REPAIRED:
         notes += (
             "another process changed it after its repair; audit again once Felix has settled",
         )
     verdict = Verdict.CONTENDED if notes else outcome.verdict
     return replace(outcome, verdict=verdict, after=now, left=left, notes=(*outcome.notes, *notes))
+
+
+def _unseen_last(outcome: Outcome, watchdog: Watchdog | None) -> Outcome:
+    """``outcome`` with what the watchdog did, without another look."""
+    ifindex = outcome.before.ifindex
+    notes = watchdog.notes(ifindex) if watchdog else ()
+    done = watchdog.restored(ifindex) if watchdog else ()
+    verdict = Verdict.CONTENDED if notes else outcome.verdict
+    return replace(
+        outcome, verdict=verdict, done=outcome.done + done, notes=(*outcome.notes, *notes)
+    )
 
 
 def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:

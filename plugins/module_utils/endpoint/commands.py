@@ -34,8 +34,21 @@ Attachers = Mapping[AttachType, ProgramAttacher]
 
 @contextmanager
 def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
-    with namespace.entered(netns), TcSocket() as tc:
-        yield tc, Reader(tc)
+    with namespace.entered(netns):
+        with _before_any_write():
+            tc = TcSocket()
+        with tc:
+            yield tc, Reader(tc)
+
+
+@contextmanager
+def _before_any_write() -> Iterator[None]:
+    """:raises DataplaneError: a system call failed; the text says that nothing was changed."""
+    try:
+        yield
+    except KernelError as error:
+        advice = f"{error.advice}, and run" if error.advice else "Run"
+        raise DataplaneError(f"{error}. Nothing was changed. {advice} the task again") from error
 
 
 def _attachers(tc: TcSocket, endpoint: Endpoint) -> Attachers:
@@ -43,10 +56,12 @@ def _attachers(tc: TcSocket, endpoint: Endpoint) -> Attachers:
 
 
 def _watched_audit(order: AuditOptions, tc: TcSocket, reader: Reader) -> Audit:
-    if order.mode is not AuditMode.REPAIR:
-        return audit(order, tc, reader)
-    with Watchdog(tc, reader) as watchdog:
-        return audit(order, tc, reader, watchdog.sleep, watchdog)
+    """After the first write, errors are part of the audit."""
+    with _before_any_write():
+        if order.mode is not AuditMode.REPAIR:
+            return audit(order, tc, reader)
+        with Watchdog(tc, reader) as watchdog:
+            return audit(order, tc, reader, watchdog.sleep, watchdog)
 
 
 def _check(params: Params) -> None:
@@ -149,17 +164,18 @@ def bpf_endpoint(params: Params, check_mode: bool, with_diff: bool) -> ModuleRes
     privilege.require_for_writing(f"state={params['state']}")
     interface = _interface(params)
     with _node(params["netns"]) as (tc, reader):
-        before = open_endpoint(reader, interface)
+        with _before_any_write():
+            before = open_endpoint(reader, interface)
         if params["state"] == "consistent":
             return _endpoint_consistent(params, policy, check_mode, with_diff, before, tc, reader)
         attachers = _attachers(tc, before)
         if params["state"] == "attached":
-            after = _attach(attachers, before, hooks, check_mode)
+            after = _attach(reader, attachers, before, hooks, check_mode)
         else:
-            after = _detach(attachers, before, check_mode)
+            after = _detach(reader, attachers, before, check_mode)
         changed = after is not before
         if changed and not check_mode:
-            after = open_endpoint(reader, interface)
+            after = _changed_endpoint(reader, before)
     return ModuleResult(_endpoint_result(changed, before, after, with_diff))
 
 
@@ -192,12 +208,16 @@ def _endpoint_consistent(
 #: The keys of an endpoint's audit that are returned besides before and after.
 _SHOWN = (
     "verdict", "outlook", "outlook_by_behaviour", "felix_message",
-    "findings", "remaining", "plan", "done", "notes",
+    "findings", "remaining", "plan", "done", "notes", "error",
 )  # fmt: skip
 
 
 def _attach(
-    attachers: Attachers, before: Endpoint, hooks: Mapping[Hook, Params], check_mode: bool
+    reader: Reader,
+    attachers: Attachers,
+    before: Endpoint,
+    hooks: Mapping[Hook, Params],
+    check_mode: bool,
 ) -> Endpoint:
     """Both hooks are planned before either is written, so that a refusal changes neither."""
     with _opened(hooks) as programs:
@@ -206,20 +226,22 @@ def _attach(
             (place.hook, attachers[place.attach_type].present(place, programs[place.hook]))
             for place in places
         ]
-        return _apply(before, changes, check_mode)
+        return _apply(reader, before, changes, check_mode)
 
 
-def _detach(attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoint:
+def _detach(reader: Reader, attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoint:
     changes = [
         (hook, Change(a, None, partial(attachers[a.attach_type].remove, hook, a)))
         for hook in Hook
         for a in before.at(hook)
         if a.calico
     ]
-    return _apply(before, changes, check_mode)
+    return _apply(reader, before, changes, check_mode)
 
 
-def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: bool) -> Endpoint:
+def _apply(
+    reader: Reader, before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: bool
+) -> Endpoint:
     """Make the changes in order. Returns ``before`` itself if there are none.
 
     :raises DataplaneError: the kernel refuses a change; the text says what was changed before.
@@ -232,13 +254,52 @@ def _apply(before: Endpoint, changes: list[tuple[Hook, Change]], check_mode: boo
             if not check_mode:
                 change.apply()
         except KernelError as error:
-            done = set(serialize.lines(before)) ^ set(serialize.lines(after))
-            raise DataplaneError(
-                f"{before.interface} {hook.value}: {error}. This hook is unchanged. "
-                f"Changed before: {'; '.join(sorted(done)) or 'nothing'}"
-            ) from error
+            raise _failed_change(reader, before, after, hook, error) from error
         after = after_change(after, hook, change)
     return after
+
+
+def _failed_change(
+    reader: Reader, before: Endpoint, after: Endpoint, hook: Hook, error: KernelError
+) -> DataplaneError:
+    """:param after: the endpoint after the changes before the one that failed."""
+    done = set(serialize.lines(before)) ^ set(serialize.lines(after))
+    changed = after is not before
+    try:
+        now = open_endpoint(reader, before.interface)
+    except DataplaneError as unread:
+        state = f"Whether this hook was changed is unknown ({unread})"
+        changed |= error.unanswered
+        facts = {}
+    else:
+        facts = {"after": serialize.endpoint(now)}
+        state = "This hook is unchanged"
+        if now.at(hook) != after.at(hook):
+            changed = True
+            state = f"This hook now holds {'; '.join(map(str, now.at(hook))) or 'nothing'}"
+        if now.qdisc is not before.qdisc:
+            changed = True
+            state += ". A clsact qdisc was made, and is left behind"
+    advice = f". {error.advice}" if error.advice else ""
+    return DataplaneError(
+        f"{error.at(f'{before.interface} {hook.value}')}. {state}. Changed before: "
+        f"{'; '.join(sorted(done)) or 'nothing'}{advice}",
+        {"changed": changed, "before": serialize.endpoint(before), **facts},
+    )
+
+
+def _changed_endpoint(reader: Reader, before: Endpoint) -> Endpoint:
+    """The endpoint after all changes.
+
+    :raises DataplaneError: it cannot be read; with ``changed``.
+    """
+    try:
+        return open_endpoint(reader, before.interface)
+    except DataplaneError as error:
+        raise DataplaneError(
+            f"{before.interface} was changed as asked, and could not be read afterwards: {error}",
+            {"changed": True, "before": serialize.endpoint(before)},
+        ) from error
 
 
 @contextmanager
@@ -274,17 +335,18 @@ def bpf_tc_program(params: Params, check_mode: bool, with_diff: bool) -> ModuleR
     hook = Hook(params["hook"])
     place = argspec.place(params, hook)
     with _node(params["netns"]) as (tc, reader):
-        endpoint = open_endpoint(reader, params["interface"])
+        with _before_any_write():
+            endpoint = open_endpoint(reader, params["interface"])
         attacher = _attachers(tc, endpoint)[place.attach_type]
         if params["state"] == "absent":
             change = attacher.absent(place)
-            _apply(endpoint, [(hook, change)], check_mode)
+            _apply(reader, endpoint, [(hook, change)], check_mode)
         else:
             with opened(argspec.program_spec(params)) as program:
                 change = attacher.present(place, program)
-                _apply(endpoint, [(hook, change)], check_mode)
+                _apply(reader, endpoint, [(hook, change)], check_mode)
         if change.apply and change.after and not check_mode:
-            now = find_again(open_endpoint(reader, params["interface"]), hook, change.after)
+            now = find_again(_changed_endpoint(reader, endpoint), hook, change.after)
             change = replace(change, after=now)
     return ModuleResult(_program_result(endpoint, hook, change, with_diff))
 

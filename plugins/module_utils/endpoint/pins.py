@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..errors import KernelError, Refusal
+from ..errors import DataplaneError, KernelError, Refusal
 from ..kernel import bpf
 from ..model import Attachment
 from .attach import Change
@@ -138,7 +138,10 @@ def _pinned(fd: int, path: str) -> Iterator[None]:
         os.close(fd)
     try:
         yield
-    except BaseException:
-        bpf.unpin(aside)
+    except BaseException as error:
+        try:
+            bpf.unpin(aside)
+        except KernelError as kept:
+            raise DataplaneError(f"{error}; the pin {aside} is left behind ({kept})") from error
         raise
-    os.replace(aside, path)
+    bpf.move_pin(aside, path)

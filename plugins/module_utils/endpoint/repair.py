@@ -16,12 +16,13 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import DataplaneError, KernelError
 from ..kernel import bpf
-from ..kernel.netlink import TcSocket
+from ..kernel.netlink import PROGRAM_ID, TcSocket
 from ..kernel.snapshot import Reader
+from ..kernel.syscalls import located
 from ..kernel.tc_monitor import TcWatch
 from ..model import (
     ETH_P_ALL,
@@ -56,7 +57,7 @@ class Outcome:
 
     ``found``: the judgement before the repair. ``after`` and ``left``: the endpoint at the end and
     its judgement; None if it vanished. ``done``: the steps of all attempts. ``notes``: the changes
-    that other programs made during the repair.
+    that other programs made during the repair. ``error``: why the repair failed, else empty.
     """
 
     verdict: Verdict
@@ -66,6 +67,7 @@ class Outcome:
     left: Judgement | None
     done: Plan = ()
     notes: tuple[str, ...] = ()
+    error: str = ""
 
 
 class RepairRefused(DataplaneError):
@@ -141,11 +143,14 @@ class Repairer:
         except (_Vanished, KernelError) as again:
             now, holds = endpoint, f"an unknown state ({again or 'the interface vanished'})"
         done = "; ".join(str(step) for step in attempt.done) or "nothing"
-        return RepairRefused(
-            f"{endpoint.interface}: {error}. Done before: {done}. The endpoint now holds {holds}. "
-            "Both hooks keep their programs; fix the cause and run the task again",
-            attempt.outcome(Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy)),
+        behind = "".join(f" {text}." for text in attempt.left_behind)
+        text = (
+            f"{error.at(endpoint.interface)}. Done before: {done}.{behind} The endpoint now holds "
+            f"{holds}. Both hooks keep their programs. {error.advice or 'Fix the cause'}, and run "
+            "the task again"
         )
+        outcome = attempt.outcome(Verdict.DRIFTED, endpoint, found, now, judge(now, self._policy))
+        return RepairRefused(text, replace(outcome, error=text))
 
     def _sure(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint itself, after a check of the interface if a hook is bare.
@@ -203,6 +208,8 @@ class _Attempt:
         self._copies: list[tuple[Hook, Attachment]] = []
         self.done: list[Step] = []
         self.notes: list[str] = []
+        #: Our copies that could not be removed, and why.
+        self.left_behind: list[str] = []
         #: A program that Felix had just attached was deleted and could not be restored.
         self.harmed = False
 
@@ -221,7 +228,7 @@ class _Attempt:
             after=after,
             left=left,
             done=tuple(self.done),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.left_behind),
         )
 
     def carry_out(self, endpoint: Endpoint, steps: Plan) -> Endpoint:
@@ -230,50 +237,75 @@ class _Attempt:
         last: Hook | None = None
         try:
             for step in steps:
-                if step.hook is not last:
-                    self._expect(endpoint, step.hook)
-                    last = step.hook
-                    self._hold(endpoint, step.hook)
-                self._write(endpoint, step)
-                self.done.append(step)
-                endpoint = apply_step(endpoint, step)
-                self._expect(endpoint, step.hook)
-                self._hold(endpoint, step.hook)
+                with located(endpoint.interface, step.hook.value):
+                    self._carry_out(step, is_first=step.hook is not last)
+                last = step.hook
             for hook in HOOKS:
                 if hook is not last:
-                    self._expect(endpoint, hook)
+                    self._expect(hook)
         except _MovedOn:
             self._take_back()
             raise
         except KernelError as error:
-            self._give_way(endpoint, error)
+            self._give_way(error)
             raise
-        return endpoint
+        return self._endpoint
 
-    def _hold(self, endpoint: Endpoint, hook: Hook) -> None:
+    def _carry_out(self, step: Step, *, is_first: bool) -> None:
+        if is_first:
+            self._expect(step.hook)
+            self._hold(step.hook)
+        try:
+            self._write(step)
+        except KernelError as error:
+            if error.unanswered:
+                self._find_out(step)
+            raise
+        self._did(step)
+        self._expect(step.hook)
+        self._hold(step.hook)
+
+    def _did(self, step: Step) -> None:
+        self.done.append(step)
+        self._endpoint = apply_step(self._endpoint, step)
+        if step.action is Action.ADD and step.filter is not None:
+            self._copies.append((step.hook, step.filter))
+
+    def _find_out(self, step: Step) -> None:
+        """Record a step whose answer was lost, unless the hook shows that it was not made."""
+        try:
+            if _same(self._read(step.hook), self._endpoint.at(step.hook)):
+                return
+        except KernelError as error:
+            self.notes.append(
+                f"{step.hook.value}: whether the kernel did {step} is unknown: {error}"
+            )
+        self._did(step)
+
+    def _hold(self, hook: Hook) -> None:
         if self._watchdog is not None:
-            self._watchdog.hold(endpoint, hook)
+            self._watchdog.hold(self._endpoint, hook)
 
-    def _expect(self, endpoint: Endpoint, hook: Hook) -> None:
+    def _expect(self, hook: Hook) -> None:
         seen = self._read(hook)
-        expected = endpoint.at(hook)
-        if seen != expected and seen != _without_load_times(expected):
+        expected = self._endpoint.at(hook)
+        if not _same(seen, expected):
             raise _MovedOn(
                 f"{hook.value} changed during the repair: expected {_listed(expected)}, "
                 f"found {_listed(seen)}"
             )
 
     def _read(self, hook: Hook) -> Attachments:
-        return self._reader.hook(self._endpoint.ifindex, self._endpoint.qdisc, hook)
+        with located(self._endpoint.interface, hook.value):
+            return self._reader.hook(self._endpoint.ifindex, self._endpoint.qdisc, hook)
 
-    def _write(self, endpoint: Endpoint, step: Step) -> None:
+    def _write(self, step: Step) -> None:
         if step.filter is None:
             self._unpin(step.path)
         elif step.action is Action.REPLACE:
-            self._replace(endpoint, step.hook, step.filter)
+            self._replace(step.hook, step.filter)
         elif step.action is Action.ADD:
             self._add(step.hook, step.filter)
-            self._copies.append((step.hook, step.filter))
         else:
             self._delete(step.hook, step.filter)
 
@@ -284,7 +316,11 @@ class _Attempt:
         finally:
             os.close(fd)
 
-    def _replace(self, endpoint: Endpoint, hook: Hook, a: Attachment) -> None:
+    def _add_back(self, hook: Hook, a: Attachment) -> None:
+        self._add(hook, a)
+        self.done.append(Step(Action.ADD, hook, a))
+
+    def _replace(self, hook: Hook, a: Attachment) -> None:
         """Put ``a`` in the place of the filter at its slot.
 
         The request cannot name the program that it replaces. Therefore the changes of others are
@@ -293,9 +329,12 @@ class _Attempt:
         :raises _MovedOn: another process attached a program there after that read.
         """
         with TcWatch() as watch:
-            self._expect(endpoint, hook)
+            self._expect(hook)
             self._swap(hook, a)
-            lost = self._last_there(watch, hook, a)
+            try:
+                lost = self._last_there(watch, hook, a)
+            except KernelError as error:
+                raise self._unwatched(hook, a, str(error)) from error
         if lost is not None:
             self.done.append(Step(Action.REPLACE, hook, a))
             self._put_back(hook, lost, self._swap_back)
@@ -326,24 +365,31 @@ class _Attempt:
                 added = self._reader.attachment(change.added)
                 last = added if (added.slot, added.chain) == (a.slot, 0) else last
         if watch.overrun:
-            self.harmed = True
-            self.done.append(Step(Action.REPLACE, hook, a))
-            raise _MovedOn(
-                f"{hook.value}: {a} replaced a filter, and the kernel dropped reports of changes; "
-                "a program that was attached there in that instant was replaced too. If in doubt, "
-                "restart this node's calico-node pod"
-            )
+            raise self._unwatched(hook, a, "the kernel dropped reports of changes")
         return last
+
+    def _unwatched(self, hook: Hook, a: Attachment, why: str) -> _MovedOn:
+        """The error that ``a`` was put in a place whose last program is unknown."""
+        self.harmed = True
+        self.done.append(Step(Action.REPLACE, hook, a))
+        return _MovedOn(
+            f"{hook.value}: {a} replaced a filter, and which one is unknown ({why}); a program "
+            "that was attached there in that instant was replaced too. If in doubt, restart this "
+            "node's calico-node pod"
+        )
 
     def _delete(self, hook: Hook, a: Attachment) -> None:
         """:raises _MovedOn: the kernel's echo names a program other than that of ``a``."""
         ifindex = self._endpoint.ifindex
         raw = self._tc.delete_filter(ifindex, hook, a.priority, a.handle, a.chain)
-        if raw is None:
+        if raw is None or raw[PROGRAM_ID] == a.program_id:
             return
-        gone = self._reader.attachment(raw)
-        if gone.program_id != a.program_id:
-            self._put_back(hook, gone, self._add)
+        self.done.append(Step(Action.DELETE, hook, a))
+        try:
+            gone = self._reader.attachment(raw)
+        except KernelError as error:
+            raise self._lost(hook, f"program {raw[PROGRAM_ID]}", error) from error
+        self._put_back(hook, gone, self._add_back)
 
     def _put_back(
         self, hook: Hook, gone: Attachment, attach: Callable[[Hook, Attachment], None]
@@ -357,15 +403,19 @@ class _Attempt:
                 raise KernelError("attach it as it was", errno.EOPNOTSUPP)
             attach(hook, gone)
         except KernelError as error:
-            self.harmed = True
-            raise _MovedOn(
-                f"{hook.value}: {gone} was attached just before a filter in its place was removed, "
-                f"was removed instead, and could not be put back ({error}); the former program "
-                "still enforces. It must be attached again; for a program of Felix, restart this "
-                "node's calico-node pod"
-            ) from error
+            raise self._lost(hook, str(gone), error) from error
         raise _MovedOn(
             f"{hook.value}: {gone} replaced a filter that was being removed; it was put back"
+        )
+
+    def _lost(self, hook: Hook, gone: str, error: KernelError) -> _MovedOn:
+        """The error that ``gone`` was removed for good."""
+        self.harmed = True
+        return _MovedOn(
+            f"{hook.value}: {gone} was attached just before a filter in its place was removed, "
+            f"was removed instead, and could not be put back ({error}); the former program "
+            "still enforces. It must be attached again; for a program of Felix, restart this "
+            "node's calico-node pod"
         )
 
     def _unpin(self, path: str) -> None:
@@ -376,33 +426,50 @@ class _Attempt:
     def _take_back(self) -> None:
         """Remove our copies where another program of Calico enforces; never the last one."""
         for hook, copy in self._copies:
-            seen = self._read(hook)
-            attached = kernel_rules.find(seen, copy.slot)
-            if attached is None or attached.program_id != copy.program_id:
-                continue
-            if any(a.calico and a.enforces and a is not attached for a in seen):
-                self._take_back_one(hook, attached)
+            try:
+                self._take_back_one(hook, copy)
+            except KernelError as error:
+                self.left_behind.append(
+                    f"{hook.value}: our copy {copy} could not be removed and may be left behind "
+                    f"({error}); it only doubles the running program, and the next run removes it"
+                )
 
     def _take_back_one(self, hook: Hook, copy: Attachment) -> None:
+        seen = self._read(hook)
+        attached = kernel_rules.find(seen, copy.slot)
+        if attached is None or attached.program_id != copy.program_id:
+            return
+        if not any(a.calico and a.enforces and a is not attached for a in seen):
+            return
         try:
-            self._delete(hook, copy)
+            self._delete(hook, attached)
         except KernelError as error:
-            # It only doubles the running program; the next plan, or the next run, removes it.
-            self.notes.append(f"{hook.value}: our copy {copy} could not be removed: {error}")
-        else:
-            self.done.append(Step(Action.DELETE, hook, copy))
+            if not error.unanswered or kernel_rules.find(self._read(hook), copy.slot):
+                raise
+        self.done.append(Step(Action.DELETE, hook, attached))
 
-    def _give_way(self, endpoint: Endpoint, error: KernelError) -> None:
+    def _give_way(self, error: KernelError) -> None:
         """Remove our copies, and return only if the refusal is permanent.
 
         :raises _Vanished, _MovedOn: another program's change caused ``error``.
         """
         if error.errno == errno.ENODEV:
             raise _Vanished from error
-        moved = any(self._read(h) != _without_load_times(endpoint.at(h)) for h in HOOKS)
+        moved = self._has_moved()
         self._take_back()
         if moved or error.errno in _SOMEONE_ELSE:
             raise _MovedOn(str(error)) from error
+
+    def _has_moved(self) -> bool:
+        """Whether a hook no longer is as this repair left it; False if that cannot be read."""
+        try:
+            return not all(_same(self._read(hook), self._endpoint.at(hook)) for hook in HOOKS)
+        except KernelError:
+            return False
+
+
+def _same(seen: Attachments, expected: Attachments) -> bool:
+    return seen in (expected, _without_load_times(expected))
 
 
 def _without_load_times(attachments: Attachments) -> Attachments:

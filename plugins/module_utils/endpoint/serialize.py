@@ -90,6 +90,8 @@ def outcome(o: Outcome) -> Result:
         done=[step(s) for s in o.done],
         notes=list(o.notes),
     )
+    if o.error:
+        shown["error"] = o.error
     if judged.felix_message:
         shown["felix_message"] = judged.felix_message
     return shown
@@ -98,7 +100,7 @@ def outcome(o: Outcome) -> Result:
 def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
     """The result of qdisc_consistency; a consistent endpoint is listed only if ``verbose``."""
     changed = [o for o in s.outcomes if o.done]
-    listed = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done]
+    listed = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done or o.error]
     result: Result = {
         "changed": bool(changed),
         "endpoints": [outcome(o) for o in sorted(listed, key=lambda o: o.before.interface)],
@@ -113,7 +115,7 @@ def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
 
 
 def summary(outcomes: Iterable[Outcome]) -> Result:
-    """The number of endpoints, of those with each verdict, and of findings with each code."""
+    """How many endpoints, of each verdict, and findings of each code; and whose repair failed."""
     outcomes = tuple(outcomes)
     verdicts = Counter(o.verdict for o in outcomes)
     codes = Counter(f.code.value for o in outcomes for f in o.found.findings)
@@ -121,6 +123,7 @@ def summary(outcomes: Iterable[Outcome]) -> Result:
         "endpoints": len(outcomes),
         "verdicts": {v.value: verdicts[v] for v in Verdict},
         "findings": dict(sorted(codes.items())),
+        "failed": sorted(o.before.interface for o in outcomes if o.error),
     }
 
 

@@ -13,10 +13,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ..errors import ProgramRefused, Refusal
+from ..errors import KernelError, ProgramRefused, Refusal
+from .syscalls import calling
 
 
 def load(text_or_path: str, function: str) -> int:
@@ -31,6 +32,8 @@ def load(text_or_path: str, function: str) -> int:
     try:
         with _stderr_into(log_parts):
             compiled = bpf(text=_text(text_or_path))
+    except (KernelError, Refusal):
+        raise
     except Exception as error:
         raise ProgramRefused(
             f"source does not compile: {error} (BCC needs the running kernel's headers, in "
@@ -40,6 +43,8 @@ def load(text_or_path: str, function: str) -> int:
     try:
         with _stderr_into(log_parts):
             return os.dup(compiled.load_func(function, bpf.SCHED_CLS).fd)
+    except KernelError:
+        raise
     except Exception as error:
         log = "".join(log_parts)
         raise ProgramRefused(f"function {function} can't be loaded: {error}", log) from error
@@ -73,13 +78,16 @@ def _text(text_or_path: str) -> str:
 @contextmanager
 def _stderr_into(log_parts: list[str]) -> Iterator[None]:
     """Keep what BCC's C++ code writes to file descriptor 2: the compiler's and verifier's log."""
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
+    with ExitStack() as stack:
+        with calling("keep the compiler's messages"):
+            file = stack.enter_context(tempfile.TemporaryFile())
+            kept = os.dup(2)
+            os.dup2(file.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
+            with calling("restore the standard error"):
+                os.dup2(kept, 2)
             os.close(kept)
             file.seek(0)
             log_parts.append(file.read().decode(errors="backslashreplace"))

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..errors import KernelError
 from ..model import Hook
+from .syscalls import calling
 
 BPF_PROG_TYPE_SCHED_CLS = 3
 BPF_MAP_TYPE_PROG_ARRAY = 3
@@ -56,6 +57,8 @@ _PROG_INFO = struct.Struct("=II8s24xQ4xI8x16s")  # type, id, tag, load time, map
 _MAP_INFO = struct.Struct("=II8xI4x16s")  # type, id, max entries, name
 _LINK_INFO = struct.Struct("=II8xI")  # type, id, the TCX link's ifindex
 _MOST_IDS = 64
+#: Tries of a call that a signal interrupts, as Python repeats its own calls.
+_MOST_TRIES = 16
 
 
 class ProgramInfo(NamedTuple):
@@ -97,11 +100,14 @@ _info_address = ctypes.addressof(_info)
 
 
 def _bpf(operation: str, command: int, layout: struct.Struct, *values: int) -> int:
-    layout.pack_into(_attr, 0, *values)
-    result: int = _syscall(_NR_BPF, command, _attr_address, layout.size)
-    if result < 0:
-        raise KernelError(operation, ctypes.get_errno())
-    return result
+    for _try in range(_MOST_TRIES):
+        layout.pack_into(_attr, 0, *values)
+        result: int = _syscall(_NR_BPF, command, _attr_address, layout.size)
+        if result >= 0:
+            return result
+        if ctypes.get_errno() != errno.EINTR:
+            break
+    raise KernelError(operation, ctypes.get_errno())
 
 
 def _path(path: str) -> ctypes.Array[ctypes.c_char]:
@@ -190,7 +196,9 @@ def _kind(fd: int) -> str:
 
     Older kernels write bpf_link.
     """
-    return os.readlink(f"/proc/self/fd/{fd}").rsplit(":", 1)[-1].replace("_", "-")
+    with calling("read the type of a BPF object"):
+        target = os.readlink(f"/proc/self/fd/{fd}")
+    return target.rsplit(":", 1)[-1].replace("_", "-")
 
 
 def is_program(fd: int) -> bool:
@@ -199,16 +207,28 @@ def is_program(fd: int) -> bool:
 
 def unpin(path: str) -> None:
     """:raises KernelError: ENOENT, EACCES."""
-    try:
+    with calling("remove a pin"):
         os.unlink(path)
-    except OSError as error:
-        raise KernelError(f"remove the pin {path}", error.errno or 0) from error
+
+
+def duplicate(fd: int) -> int:
+    """A second descriptor of the same object."""
+    with calling("duplicate a file descriptor"):
+        return os.dup(fd)
+
+
+def move_pin(path: str, new: str) -> None:
+    """Rename a pin; replace what was pinned at ``new``."""
+    with calling(f"rename the pin {path} to {new}"):
+        os.replace(path, new)
 
 
 def is_bpffs(directory: str) -> bool:
     """Whether ``directory`` is a directory on a BPF file system."""
     about = (ctypes.c_long * 32)()
     failed = _libc.statfs(os.fsencode(directory), ctypes.byref(about))
+    if failed and ctypes.get_errno() not in (errno.ENOENT, errno.ENOTDIR):
+        raise KernelError(f"read the file system of {directory}", ctypes.get_errno())
     return not failed and about[0] & 0xFFFFFFFF == _BPF_FS_MAGIC
 
 

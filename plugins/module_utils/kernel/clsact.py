@@ -13,6 +13,9 @@ import errno
 from importlib.util import find_spec
 
 from ..errors import KernelError, Refusal
+from .syscalls import calling
+
+_MAKE = "make the clsact qdisc"
 
 
 def require() -> None:
@@ -33,9 +36,9 @@ def make(ifindex: int) -> None:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    with IPRoute() as netlink:
+    with calling(_MAKE), IPRoute() as netlink:
         try:
             netlink.tc("add", "clsact", ifindex)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
-                raise KernelError("make the clsact qdisc", error.code) from error
+                raise KernelError(_MAKE, error.code) from error

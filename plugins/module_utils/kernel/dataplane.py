@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from .processes import felixes
+from ..errors import KernelError
+from .processes import Felix, felixes
 from .snapshot import Reader, Snapshot
 
 #: Felix pins its maps here, by names such as cali_v4_ct3 (felix/bpf/bpfdefs/defs.go at v3.31.0). A
@@ -91,7 +92,7 @@ def _pinned_maps(directory: str, unread: list[str]) -> int:
 
 def _with_bpf_maps(unread: list[str]) -> Iterator[int]:
     """The Felix processes of this network namespace that have BPF maps open."""
-    for felix in felixes():
+    for felix in _felixes(unread):
         try:
             if os.readlink(f"/proc/{felix.pid}/ns/net") != os.readlink("/proc/self/ns/net"):
                 continue
@@ -101,6 +102,14 @@ def _with_bpf_maps(unread: list[str]) -> Iterator[int]:
             continue
         except OSError as error:
             unread.append(f"the files of Felix (process {felix.pid}, {error.strerror})")
+
+
+def _felixes(unread: list[str]) -> list[Felix]:
+    try:
+        return felixes()
+    except KernelError as error:
+        unread.append(str(error))
+        return []
 
 
 def _has_map_open(pid: int) -> bool:

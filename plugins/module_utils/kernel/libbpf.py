@@ -56,7 +56,7 @@ def _load_one(lib: Any, handle: int, path: str, program: str | None, words: list
     if result:
         log = _reason(lib, -result, words)
         raise ProgramRefused(f"the kernel refused program {name} of {path}", log)
-    return os.dup(lib.bpf_program__fd(programs[name]))
+    return bpf.duplicate(lib.bpf_program__fd(programs[name]))
 
 
 def _programs(lib: Any, handle: int) -> dict[str, int]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import Refusal
+from .syscalls import calling
 
 _CLONE_NEWNET = 0x40000000
 _NAMED = "/run/netns"
@@ -35,13 +36,15 @@ def entered(netns: str | None) -> Iterator[None]:
     if netns is None:
         yield
         return
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    with calling("open the caller's network namespace"):
+        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(path_of(netns))
         try:
             yield
         finally:
-            _setns(home)
+            with calling("return to the caller's network namespace"):
+                _setns(home)
     finally:
         os.close(home)
 

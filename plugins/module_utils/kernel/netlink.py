@@ -18,11 +18,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from socket import ntohs
 
 from ..errors import KernelError
 from ..model import Hook, Qdisc
+from .netlink_socket import open_socket
+from .syscalls import calling, failed
 
 NLM_F_REQUEST = 0x01
 NLM_F_ACK = 0x04
@@ -52,7 +55,6 @@ _TC_H_CLSACT = 0xFFFFFFF1
 
 _SOL_NETLINK = 270
 _NETLINK_EXT_ACK = 11
-_SO_RCVBUFFORCE = 33
 _RTEXT_FILTER_SKIP_STATS = 8
 _NLMSGERR_ATTR_MSG = 1
 _IFLA_IFNAME = 3
@@ -76,13 +78,16 @@ _LINK_NAME_AT = struct.Struct("=i8xHH").unpack_from
 _TC_REQUEST = struct.Struct("=IHHIIBBHiIII")
 _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 
-#: The most tries of a dump that changes of links interrupt: with 2,000 links and one change a
-#: millisecond, two dumps in three are interrupted.
-_DUMP_TRIES = 50
+#: Seconds before each further try of a dump that changes of links interrupt. More tries do not help
+#: a node with 5,000 links and 50 changes a second, where nearly every dump is interrupted.
+_DUMP_PAUSES = (0.01, 0.02, 0.04, 0.08)
+
+_LIST_FILTERS = "list the filters"
 
 #: One filter of a dump:
 #: priority, protocol, handle, kind, chain, program id, name, tag, direct-action.
 RawFilter = tuple[int, int, int, str, int, int, str, str, bool]
+PROGRAM_ID = 5
 
 
 class TcSocket:
@@ -92,16 +97,16 @@ class TcSocket:
     """
 
     def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        enlarge_buffer(self._socket)
+        self._socket = open_socket("open an rtnetlink socket")
+        with calling("prepare the rtnetlink socket"):
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            #: By this port others recognize the changes of this socket.
+            self.port: int = self._socket.getsockname()[0]
         self._buffer = bytearray(1 << 18)
         self._sequence = 0
+        #: A request was sent whose answer was not received to its end.
+        self._unfinished = False
         self.writes = 0
-        #: By this port others recognize the changes of this socket.
-        self.port: int = self._socket.getsockname()[0]
 
     def __enter__(self) -> TcSocket:
         return self
@@ -112,10 +117,7 @@ class TcSocket:
     # --- reads --------------------------------------------------------------------------------
 
     def links(self) -> dict[str, int]:
-        """Every interface of the namespace: name to ifindex.
-
-        :raises KernelError: EINTR if the dump was interrupted too often.
-        """
+        """Every interface of the namespace: name to ifindex."""
 
         def request() -> bytes:
             return _LINK_REQUEST.pack(
@@ -123,13 +125,28 @@ class TcSocket:
                 0, 0, 0, 0, 0, 0, 8, _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS,
             )  # fmt: skip
 
-        found: dict[str, int] = {}
+        dumps: list[dict[str, int]] = []
 
         def take(buffer: bytearray, start: int, end: int) -> None:
             index, name = _link_in(buffer, start)
-            found[name] = index
+            dumps[-1][name] = index
 
-        self._steady_dump("list the links", request, RTM_NEWLINK, take, found.clear)
+        steady = self._steady_dump(
+            "list the links", request, RTM_NEWLINK, take, lambda: dumps.append({})
+        )
+        return dumps[-1] if steady else self._merged(dumps)
+
+    def _merged(self, dumps: list[dict[str, int]]) -> dict[str, int]:
+        """The links of dumps that were all interrupted, which may each lack or double entries.
+
+        What they all list is there. What only some list changed, and is looked up by its name:
+        that is no dump, so it cannot be interrupted.
+        """
+        found = dict(set.intersection(*[set(dump.items()) for dump in dumps]))
+        for name in set().union(*dumps) - found.keys():
+            index = self.link(name)
+            if index is not None:
+                found[name] = index
         return found
 
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
@@ -152,19 +169,28 @@ class TcSocket:
                     if kind == _TCA_KIND:
                         found[index] = Qdisc(_text(buffer, at, length))
 
-        self._steady_dump("list the qdiscs", request, RTM_NEWQDISC, take, found.clear)
+        operation = "list the qdiscs"
+        if not self._steady_dump(operation, request, RTM_NEWQDISC, take, found.clear):
+            raise KernelError(
+                operation,
+                errno.EINTR,
+                "interfaces are created and deleted faster than they can be listed. Find what does "
+                "that (ip monitor link), or run the task again when fewer pods start and stop",
+            )
         return found
 
     def link(self, name: str) -> int | None:
         """The ifindex of an interface; None if no interface has that name."""
+        operation = f"find the link {name}"
         self._sequence += 1
         body = _attribute(_IFLA_IFNAME, name.encode() + b"\0")
         header = _HEADER.pack(32 + len(body), RTM_GETLINK, NLM_F_REQUEST, self._sequence, 0)
-        self._socket.send(header + bytes(16) + body)
-        at, _end, kind, _flags = next(self._answers())
+        self._send(operation, header + bytes(16) + body)
+        at, _end, kind, _flags = next(self._answers(operation))
+        self._unfinished = False
         if kind == NLMSG_ERROR:
             try:
-                self._raise_error(f"find the link {name}", at)
+                self._raise_error(operation, at)
             except KernelError as error:
                 if error.errno != errno.ENODEV:
                     raise
@@ -185,11 +211,14 @@ class TcSocket:
             36, RTM_GETTFILTER, NLM_F_REQUEST | NLM_F_DUMP, wanted, 0,
             0, 0, 0, ifindex, 0, _parent(hook), 0,
         )  # fmt: skip
-        self._socket.send(request)
+        self._send(_LIST_FILTERS, request)
         found: list[RawFilter] = []
         buffer, unpack, receive = self._buffer, _HEADER_BRIEF, self._socket.recv_into
         while True:
-            end = receive(buffer)
+            try:
+                end = receive(buffer)
+            except OSError as error:
+                raise failed(_LIST_FILTERS, error) from error
             at = 0
             while at < end:
                 length, kind, sequence = unpack(buffer, at)
@@ -197,9 +226,11 @@ class TcSocket:
                     if kind == RTM_NEWTFILTER:
                         read_filter(buffer, at + 16, at + length, found)
                     elif kind == NLMSG_DONE:
+                        self._unfinished = False
                         return found
                     elif kind == NLMSG_ERROR:
-                        self._raise_error(f"list the filters of ifindex {ifindex}", at)
+                        self._unfinished = False
+                        self._raise_error(_LIST_FILTERS, at)
                 at += (length + 3) & ~3
 
     # --- writes -------------------------------------------------------------------------------
@@ -282,50 +313,80 @@ class TcSocket:
         request: Callable[[], bytes],
         wanted: int,
         take: Callable[[bytearray, int, int], None],
-        forget: Callable[[], None],
-    ) -> None:
-        """A dump without an interruption: after NLM_F_DUMP_INTR, entries may be missing."""
-        for _try in range(_DUMP_TRIES):
+        start: Callable[[], object],
+    ) -> bool:
+        """Dump until a dump is not interrupted: after NLM_F_DUMP_INTR, entries may be missing.
+
+        :param start: called before each dump.
+        :returns: False if all dumps were interrupted.
+        """
+        for pause in (0.0, *_DUMP_PAUSES):
+            time.sleep(pause)
+            start()
             self._sequence += 1
-            self._socket.send(request())
+            self._send(operation, request())
             if not self._dump(operation, wanted, take):
-                return
-            forget()
-        raise KernelError(operation, errno.EINTR, f"interrupted {_DUMP_TRIES} times in a row")
+                return True
+        return False
 
     def _dump(
         self, operation: str, wanted: int, take: Callable[[bytearray, int, int], None]
     ) -> bool:
         interrupted = 0
-        for at, end, kind, flags in self._answers():
+        for at, end, kind, flags in self._answers(operation):
             interrupted |= flags & NLM_F_DUMP_INTR
             if kind == wanted:
                 take(self._buffer, at + 16, end)
             elif kind == NLMSG_ERROR:
+                self._unfinished = False
                 self._raise_error(operation, at)
             elif kind == NLMSG_DONE:
+                self._unfinished = False
                 break
         return bool(interrupted)
 
     def _write(self, operation: str, kind: int, flags: int, body: bytes) -> list[RawFilter]:
         self._sequence += 1
-        self.writes += 1
         flags |= NLM_F_REQUEST | NLM_F_ACK
         header = _HEADER.pack(16 + len(body), kind, flags, self._sequence, 0)
-        self._socket.send(header + body)
+        self._send(operation, header + body)
+        self.writes += 1
         echoed: list[RawFilter] = []
-        for at, end, answer, _flags in self._answers():
+        for at, end, answer, _flags in self._answers(operation, unanswered=True):
             if answer == NLMSG_ERROR:
+                self._unfinished = False
                 self._raise_error(operation, at)
                 break
             if answer == RTM_DELTFILTER:
                 read_filter(self._buffer, at + 16, end, echoed)
         return echoed
 
-    def _answers(self) -> Iterator[tuple[int, int, int, int]]:
+    def _send(self, operation: str, request: bytes) -> None:
+        """:raises KernelError: the request did not reach the kernel."""
+        try:
+            if self._unfinished:
+                self._reopen()
+            self._socket.send(request)
+        except OSError as error:
+            raise failed(operation, error) from error
+        self._unfinished = True
+
+    def _reopen(self) -> None:
+        """A fresh socket with the same port: the kernel refuses a second dump during a first."""
+        self._socket.close()
+        self._socket = open_socket("open an rtnetlink socket again", port=self.port)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        self._unfinished = False
+
+    def _answers(
+        self, operation: str, *, unanswered: bool = False
+    ) -> Iterator[tuple[int, int, int, int]]:
         """(start, end, type, flags) of the messages that answer the last request; never ends."""
         while True:
-            end = self._socket.recv_into(self._buffer)
+            try:
+                end = self._socket.recv_into(self._buffer)
+            except OSError as error:
+                raise failed(operation, error, unanswered=unanswered) from error
             at = 0
             while at < end:
                 length, kind, flags, sequence = HEADER_PARTS(self._buffer, at)
@@ -354,14 +415,6 @@ def port_of(buffer: bytearray, at: int) -> int:
     """The netlink port in the header of the message at ``at``."""
     port: int = struct.unpack_from("=I", buffer, at + 12)[0]
     return port
-
-
-def enlarge_buffer(netlink: socket.socket) -> None:
-    """Enlarge the receive buffer; above the system's limit only as root."""
-    try:
-        netlink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
-    except PermissionError:
-        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
 
 
 def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:

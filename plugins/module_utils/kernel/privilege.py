@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ..errors import Refusal
+from .syscalls import calling
 
 _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21
@@ -24,7 +25,8 @@ def require_for_writing(purpose: str) -> None:
 
 
 def _effective_capabilities() -> int:
-    with open("/proc/self/status", encoding="ascii") as status:
+    path = "/proc/self/status"
+    with calling("read the capabilities of the process"), open(path, encoding="ascii") as status:
         for line in status:
             if line.startswith("CapEff:"):
                 return int(line.split()[1], 16)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .syscalls import calling
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: The port of a process's first netlink socket is its process id; a larger number than this
 #: (PID_MAX_LIMIT) is the port of a further socket.
@@ -49,6 +51,7 @@ class Tc:
     pids: tuple[int, ...]
 
 
+@calling("read the processes in /proc")
 def felixes() -> list[Felix]:
     """Every Felix of the node, in any container.
 
@@ -71,6 +74,7 @@ def felixes() -> list[Felix]:
     return [felix for pid, felix in found.items() if parents[pid] not in found]
 
 
+@calling("read the processes in /proc")
 def processes_of_pod(uid: str) -> list[Process]:
     """The processes in the cgroup of the pod with this uid, without those that have ended."""
     found = []
@@ -129,6 +133,7 @@ class Sampler:
         self._oldest = 0.0
         self._tc: dict[int, float] = {}
 
+    @calling("read the processes in /proc")
     def look(self) -> None:
         alive = set(_pids())
         for pid in alive:

@@ -33,6 +33,7 @@ from ..model import (
 )
 from . import bpf
 from .netlink import RawFilter, TcSocket
+from .syscalls import LACKING, failed, located
 
 #: felix/bpf/bpfdefs/defs.go at v3.31.0: TcxPinDir; a pin is IFACE (without dots) _ HOOK.
 TCX_PINS = "/sys/fs/bpf/tcx"
@@ -110,10 +111,11 @@ class Reader:
         return tcx
 
     def _endpoint(self, name: str, ifindex: int, qdisc: Qdisc, pins: dict[str, str]) -> Endpoint:
-        ingress = self._with_load_times(self.hook(ifindex, qdisc, Hook.INGRESS))
-        egress = self._with_load_times(self.hook(ifindex, qdisc, Hook.EGRESS))
-        dead = self._dead_pins(name, pins) if pins else ()
-        empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
+        ingress = self._attached(name, ifindex, qdisc, Hook.INGRESS)
+        egress = self._attached(name, ifindex, qdisc, Hook.EGRESS)
+        with located(name):
+            dead = self._dead_pins(name, pins) if pins else ()
+            empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
         return Endpoint(
             interface=name,
             ifindex=ifindex,
@@ -123,6 +125,10 @@ class Reader:
             dead_pins=dead,
             empty_prog_arrays=empty,
         )
+
+    def _attached(self, name: str, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
+        with located(name, hook.value):
+            return self._with_load_times(self.hook(ifindex, qdisc, hook))
 
     def _vanished(self, endpoints: list[Endpoint]) -> set[str]:
         """Interfaces that look bare because they disappeared or were replaced during the read.
@@ -184,6 +190,8 @@ class Reader:
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return None
+            if error.errno not in LACKING:
+                raise
             self._may_open_programs = False
             self._unread["programs"] = str(error)
             return None
@@ -198,6 +206,8 @@ class Reader:
         except KernelError as error:
             if error.errno == errno.ENODEV:
                 return ()
+            if error.errno not in LACKING:
+                raise
             self._has_tcx = False
             if error.errno != errno.EINVAL:
                 self._unread["tcx"] = str(error)
@@ -229,6 +239,8 @@ class Reader:
         except FileNotFoundError:
             return {}
         except OSError as error:
+            if error.errno not in LACKING:
+                raise failed(f"list {self._tcx_pins}", error) from error
             self._unread["pins"] = f"list {self._tcx_pins}: {error.strerror}"
             return {}
 
@@ -244,8 +256,11 @@ class Reader:
         try:
             fd = bpf.open_pin(path)
         except KernelError as error:
-            if error.errno != errno.ENOENT:
-                self._unread["pins"] = str(error)
+            if error.errno == errno.ENOENT:
+                return False
+            if error.errno not in LACKING:
+                raise
+            self._unread["pins"] = str(error)
             return False
         try:
             link = bpf.tcx_link_info(fd)

@@ -9,7 +9,7 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from ..model import Hook
@@ -21,12 +21,19 @@ from .netlink import (
     RTM_NEWTFILTER,
     TCMSG_INDEX_PARENT,
     RawFilter,
-    enlarge_buffer,
     port_of,
     read_filter,
 )
+from .netlink_socket import open_socket
+from .syscalls import calling, failed
 
 _RTMGRP_TC = 1 << 3
+_WATCH = "watch the changes of filters"
+#: Reads after which those who wait for the changes so far have them: more than the queue holds.
+_MOST_READS = 1 << 15
+#: Reads in a row that only report dropped changes; then the socket is broken or flooded.
+_MOST_OVERRUNS = 8
+_OVERRUN_PAUSE = 0.05
 _HOOKS = {INGRESS: Hook.INGRESS, EGRESS: Hook.EGRESS}
 
 
@@ -43,10 +50,7 @@ class TcWatch:
     """Collects changes from its creation on; the kernel queues those not read yet."""
 
     def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        enlarge_buffer(self._socket)
-        self._socket.bind((0, _RTMGRP_TC))
+        self._socket = open_socket(_WATCH, groups=_RTMGRP_TC, flags=socket.SOCK_NONBLOCK)
         self._buffer = bytearray(1 << 18)
         #: The kernel dropped changes because its queue was full.
         self.overrun = False
@@ -61,29 +65,45 @@ class TcWatch:
         self._socket.close()
 
     def changes(self, seconds: float) -> Iterator[FilterChange]:
-        """The changes so far, and those within the next ``seconds``."""
+        """The changes so far, and those within the next ``seconds``.
+
+        It ends in time even if changes arrive, or are dropped, faster than they can be read.
+
+        :raises KernelError: the socket cannot be read.
+        """
         deadline = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         while True:
-            yield from self._pending()
+            only_overruns = yield from self._pending()
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            poll.poll(left * 1000)
+            if only_overruns:
+                time.sleep(min(left, _OVERRUN_PAUSE))
+                continue
+            with calling(_WATCH):
+                poll.poll(left * 1000)
 
-    def _pending(self) -> Iterator[FilterChange]:
-        while True:
+    def _pending(self) -> Generator[FilterChange, None, bool]:
+        """:returns: whether it ended because every read reported dropped changes."""
+        overruns = 0
+        for _read in range(_MOST_READS):
             try:
                 end = self._socket.recv_into(self._buffer)
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    raise failed(_WATCH, error) from error
                 self.overrun = True
+                overruns += 1
+                if overruns == _MOST_OVERRUNS:
+                    return True
                 continue
+            overruns = 0
             yield from self._decoded(end)
+        return False
 
     def _decoded(self, end: int) -> Iterator[FilterChange]:
         at = 0

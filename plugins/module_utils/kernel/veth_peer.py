@@ -17,6 +17,8 @@ from collections.abc import Iterator
 
 from ..errors import KernelError, Refusal
 from .netlink import NLM_F_REQUEST, NLMSG_ERROR, RTM_GETLINK, RTM_NEWLINK
+from .netlink_socket import open_socket
+from .syscalls import calling, failed
 
 #: Where container runtimes keep the namespaces of pods.
 NAMED = "/run/netns"
@@ -31,11 +33,8 @@ def netns_of_peer(interface: str, directory: str = NAMED) -> str:
 
     :raises Refusal: there is no such interface, or no such file.
     """
-    try:
-        index = socket.if_nametoindex(interface)
-    except OSError:
-        raise Refusal(f"there is no interface {interface} on this node") from None
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+    index = _index_of(interface)
+    with open_socket("open an rtnetlink socket") as netlink:
         wanted = _link_nsid(netlink, interface, index)
         for path in _files(directory):
             if _nsid(netlink, path) == wanted:
@@ -44,6 +43,15 @@ def netns_of_peer(interface: str, directory: str = NAMED) -> str:
         f"the peer of {interface} is in a network namespace without a file in {directory}; check "
         "where the container runtime keeps the network namespaces of pods"
     )
+
+
+def _index_of(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.ENXIO, None):
+            raise Refusal(f"there is no interface {interface} on this node") from None
+        raise failed(f"find the interface {interface}", error) from error
 
 
 def _link_nsid(netlink: socket.socket, interface: str, index: int) -> int:
@@ -62,11 +70,18 @@ def _files(directory: str) -> list[str]:
         return sorted(os.path.join(directory, name) for name in os.listdir(directory))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise failed(f"list {directory}", error) from error
 
 
 def _nsid(netlink: socket.socket, path: str) -> int | None:
     """The number of a namespace, seen from ours; None if the file is not a namespace."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None  # deleted since it was listed
+    except OSError as error:
+        raise failed("open a network namespace", error) from error
     try:
         body = struct.pack("=B3xHHI", 0, 8, _NETNSA_FD, fd)
         answer = _ask(netlink, f"identify {path}", _RTM_GETNSID, body, _RTM_NEWNSID)
@@ -84,8 +99,9 @@ def _nsid(netlink: socket.socket, path: str) -> int | None:
 
 def _ask(netlink: socket.socket, operation: str, kind: int, body: bytes, wanted: int) -> bytes:
     """The body of the one answer to a request."""
-    netlink.send(_HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST, 0, 0) + body)
-    answer = netlink.recv(1 << 16)
+    with calling(operation):
+        netlink.send(_HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST, 0, 0) + body)
+        answer = netlink.recv(1 << 16)
     length, answered, _flags, _sequence, _port = _HEADER.unpack_from(answer)
     if answered == NLMSG_ERROR:
         raise KernelError(operation, -struct.unpack_from("=i", answer, _HEADER.size)[0])

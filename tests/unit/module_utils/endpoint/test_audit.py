@@ -225,7 +225,7 @@ def test_an_endpoint_that_drifts_after_its_repair_is_not_repaired(kernel: Kernel
     assert seen.outcomes[0].notes
 
 
-def test_a_refusal_stops_and_reports_the_steps_done(kernel: Kernel) -> None:
+def test_a_refusal_reports_the_steps_done(kernel: Kernel) -> None:
     """The result includes the steps done at the refused endpoint."""
     needs_four = endpoint(at(1), (ours(1, 20, protocol=0x0800),))
     kernel.put(named("cali1", 1, needs_four))
@@ -234,6 +234,30 @@ def test_a_refusal_stops_and_reports_the_steps_done(kernel: Kernel) -> None:
     assert "EPERM" in str(seen.error)
     assert kernel.writes == 3
     assert len(seen.outcomes[0].done) == 2
+    assert "EPERM" in seen.outcomes[0].error
+
+
+def test_endpoints_after_a_refused_one_are_repaired(kernel: Kernel) -> None:
+    for n in (1, 2, 3):
+        kernel.put(named(f"cali{n}", n, MISMATCH))
+    kernel.refuse = {3: errno.EOPNOTSUPP}
+    seen = run(kernel, AuditMode.REPAIR)
+    assert verdicts(seen) == {
+        "cali1": Verdict.REPAIRED,
+        "cali2": Verdict.DRIFTED,
+        "cali3": Verdict.REPAIRED,
+    }
+    assert [o.before.interface for o in seen.outcomes if o.error] == ["cali2"]
+    assert "cali2 egress: add egress 49152/1: ENOTSUP" in str(seen.error)
+    assert "ingress_block" in str(seen.error)
+
+
+def test_the_error_names_all_refused_endpoints(kernel: Kernel) -> None:
+    for n in (1, 2, 3):
+        kernel.put(named(f"cali{n}", n, MISMATCH))
+    kernel.refuse = {1: errno.EPERM, 4: errno.EPERM}
+    seen = run(kernel, AuditMode.REPAIR)
+    assert "the repair of 2 endpoints failed: cali1, cali3" in str(seen.error)
 
 
 def test_endpoints_after_a_refusal_are_still_reported(kernel: Kernel) -> None:
@@ -322,7 +346,7 @@ def test_steps_are_reported_if_an_endpoint_cannot_be_read_again(
     kernel.refuse = {2: errno.ENOENT}
     seen = run(kernel, AuditMode.REPAIR)
     assert "holds an unknown state (list the links" in str(seen.error)
-    assert verdicts(seen) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.DRIFTED}
+    assert verdicts(seen) == {"cali1": Verdict.DRIFTED, "cali2": Verdict.REPAIRED}
     assert [step.action.value for step in seen.outcomes[0].done][:1] == ["add"]
 
 

@@ -202,6 +202,8 @@ def test_a_refusal_by_the_kernel_fails_with_what_was_done(kernel: Kernel) -> Non
     assert answer.failure is not None
     assert "EPERM" in answer.failure
     assert answer.values["changed"], "the kernel was written to"
+    assert answer.values["summary"]["failed"] == [INTERFACE]
+    assert answer.values["endpoints"][0]["error"] == answer.failure
 
 
 def test_unread_objects_are_a_warning() -> None:
@@ -265,6 +267,37 @@ def test_a_refusal_reports_the_changes_before_it(kernel: Kernel) -> None:
     assert f"{INTERFACE} egress: " in text
     assert "EPERM" in text
     assert f"Changed before: {INTERFACE} ingress: cali_tc_preambl:[10]" in text
+    assert failed.value.facts["changed"]
+    assert failed.value.facts["after"]["ingress"] == []
+
+
+def test_a_refused_first_change_changed_nothing(kernel: Kernel) -> None:
+    kernel.refuse = {1: errno.EPERM}
+    with pytest.raises(DataplaneError, match="This hook is unchanged") as failed:
+        commands.bpf_endpoint({**ENDPOINT, "state": "absent"}, False, False)
+    assert not failed.value.facts["changed"]
+
+
+def test_a_read_that_fails_before_any_write_says_so(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Any:
+        raise KernelError("list the links", errno.ENOBUFS)
+
+    monkeypatch.setattr(kernel, "links", fail)
+    with pytest.raises(DataplaneError, match=r"ENOBUFS.*Nothing was changed.*socket memory"):
+        commands.qdisc_consistency(CONSISTENCY, False, False)
+
+
+def test_a_read_that_fails_after_the_last_write_is_a_change(kernel: Kernel) -> None:
+    def before(number: int) -> None:
+        if kernel.writes and kernel.calls[number] == "links":
+            raise KernelError("list the links", errno.ENOBUFS)
+
+    kernel.before_call = before
+    with pytest.raises(DataplaneError, match=r"changed as asked.*ENOBUFS") as failed:
+        commands.bpf_endpoint({**ENDPOINT, "state": "absent"}, False, False)
+    assert failed.value.facts["changed"]
 
 
 def test_tcx_and_bare_endpoints_are_judged_even_alone(kernel: Kernel) -> None:

@@ -163,6 +163,7 @@ def test_the_summary_counts_every_endpoint_and_finding() -> None:
             "unmanaged": 0,
         },
         "findings": {"dead_pin": 2, "handle_mismatch": 2},
+        "failed": [],
     }
 
 

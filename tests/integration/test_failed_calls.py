@@ -1,0 +1,261 @@
+# Copyright (c) 2026, the dataplane.calico_bpf contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Repairs whose system calls fail: what was written is reported, and a second run completes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import commands
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watchdog import Watchdog
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
+    DataplaneError,
+    KernelError,
+)
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.faults import Faults
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
+
+CALI = "cali0123456789a"
+SLOT = ([(49152, 1)], [(49152, 1)])
+
+
+def params(lab: Lab, **options: Any) -> dict[str, Any]:
+    return {
+        "netns": lab.netns, "calico_version": "auto", "settle": 0.0, "retries": 3,
+        "interfaces": ["cali*"], "exclude": [], "state": "consistent", "attach_type": "auto",
+        "fail_on_drift": False, "verbose_endpoints": False, **options,
+    }  # fmt: skip
+
+
+def mismatch(lab: Lab, name: str, pins: tuple[str, str] | None = None) -> tuple[str, str]:
+    lab.endpoint(name)
+    ingress, egress = pins or (lab.pin(), lab.pin())
+    lab.attach(name, "ingress", 1, pin=ingress)
+    lab.attach(name, "egress", 2, pin=egress)
+    return ingress, egress
+
+
+def hooks(lab: Lab) -> list[Any]:
+    return [lab.filters(CALI, hook) for hook in ("ingress", "egress")]
+
+
+# --- every call of a repair -----------------------------------------------------------------------
+
+
+def repair(lab: Lab) -> tuple[bool, str | None]:
+    """(changed, the text of the failure)"""
+    try:
+        answer = commands.qdisc_consistency(params(lab), False, False)
+    except DataplaneError as error:
+        return bool(error.facts.get("changed")), str(error)
+    return answer.values["changed"], answer.failure
+
+
+def reset(lab: Lab, pins: tuple[str, str]) -> None:
+    lab.tc("qdisc", "del", "dev", CALI, "clsact")
+    lab.tc("qdisc", "add", "dev", CALI, "clsact")
+    lab.attach(CALI, "ingress", 1, pin=pins[0])
+    lab.attach(CALI, "egress", 2, pin=pins[1])
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EPERM])
+@pytest.mark.parametrize("kind", ["once", "for good"])
+def test_each_call_of_a_repair_fails(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str, number: int
+) -> None:
+    pins = mismatch(lab, CALI)
+    with monkeypatch.context() as patch:
+        counted = Faults()
+        counted.patch(patch)
+        assert repair(lab) == (True, None)
+    assert counted.calls.count("send") > 5
+    for call in range(1, len(counted.calls) + 1):
+        reset(lab, pins)
+        before = hooks(lab)
+        with monkeypatch.context() as patch:
+            Faults(
+                fail={call: number} if kind == "once" else {},
+                fail_from=call if kind == "for good" else None,
+            ).patch(patch)
+            changed, failure = repair(lab)
+        after = hooks(lab)
+        where = f"call {call}, {counted.calls[call - 1]}: {failure}"
+        assert changed or after == before, where
+        assert failure or lab.slots(CALI) == SLOT, where
+        assert all(after), where
+        assert_reported(failure, after, before, where)
+        assert repair(lab)[1] is None, where
+        assert lab.slots(CALI) == SLOT, where
+
+
+def assert_reported(failure: str | None, after: Any, before: Any, where: str) -> None:
+    if failure is None:
+        return
+    assert "Errno" not in failure, where
+    assert "run the task again" in failure.lower() or "audit the node again" in failure, where
+    copies = sum(map(len, after)) - sum(map(len, before))
+    assert not copies or "our copy" in failure, where
+
+
+# --- one endpoint that the kernel refuses ---------------------------------------------------------
+
+
+def test_a_shared_block_does_not_stop_the_other_endpoints(lab: Lab) -> None:
+    pins = mismatch(lab, "cali1")
+    mismatch(lab, "cali3", pins)
+    lab.endpoint("cali2", clsact=False)
+    lab.tc(
+        "qdisc", "add", "dev", "cali2", "ingress_block", "1", "egress_block", "2", "clsact"
+    )  # fmt: skip
+    for block, handle, pin in (("1", "0x1", pins[0]), ("2", "0x2", pins[1])):
+        lab.tc(
+            "filter", "add", "block", block, "pref", "49152", "handle", handle, "bpf",
+            "object-pinned", pin, "direct-action",
+        )  # fmt: skip
+    answer = commands.qdisc_consistency(params(lab), False, False)
+    assert answer.failure is not None
+    assert "cali2 egress: add filter at egress pref 49152 handle 1: ENOTSUP" in answer.failure
+    assert "ingress_block" in answer.failure
+    assert answer.values["summary"]["failed"] == ["cali2"]
+    verdicts = {e["interface"]: e["verdict"] for e in answer.values["endpoints"]}
+    assert verdicts == {"cali1": "repaired", "cali2": "drifted", "cali3": "repaired"}
+    assert lab.slots("cali1") == lab.slots("cali3") == SLOT
+
+
+# --- the limit of open files ----------------------------------------------------------------------
+
+
+def not_allowed(*_limits: object) -> None:
+    raise ValueError("not allowed to raise maximum limit")
+
+
+@contextmanager
+def room_for_files(count: int) -> Iterator[None]:
+    """A limit that the process may not raise: only its soft part, so that the test can."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = len(os.listdir("/proc/self/fd")) + count
+    resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resource, "setrlimit", not_allowed)
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_drifted_endpoints_than_open_files(lab: Lab) -> None:
+    pins = (lab.pin(), lab.pin())
+    names = [f"cali{n}" for n in range(60)]
+    for name in names:
+        mismatch(lab, name, pins)
+    opened = len(os.listdir("/proc/self/fd"))
+    with room_for_files(60):
+        answer = commands.qdisc_consistency(params(lab, settle=0.1), False, False)
+    assert answer.failure is None
+    assert answer.values["summary"]["verdicts"]["repaired"] == len(names)
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 3])
+def test_too_few_files_for_anything_say_what_to_do(lab: Lab, room: int) -> None:
+    mismatch(lab, CALI)
+    with room_for_files(room):
+        changed, failure = repair(lab)
+    assert not changed
+    assert failure is not None
+    assert "EMFILE" in failure or "Too many open files" in failure
+    if room > 2:
+        assert "limit of open files" in failure
+        assert f"{CALI} egress: open a program by its id" in failure
+
+
+# --- links that change all the time ---------------------------------------------------------------
+
+
+def test_links_are_listed_although_every_dump_is_interrupted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a node with thousands of links; here, no dump is believed."""
+    names = {lab.endpoint(f"cali{n}", clsact=False) for n in range(100)}
+    stop = threading.Event()
+    changer = threading.Thread(target=change_links, args=(lab, stop))
+    changer.start()
+    try:
+        with entered(lab.netns), TcSocket() as tc:
+            dump, results = tc._dump, []
+
+            def interrupted(operation: str, wanted: int, take: Callable[..., None]) -> bool:
+                results.append(dump(operation, wanted, take))
+                return True
+
+            monkeypatch.setattr(tc, "_dump", interrupted)
+            for _read in range(10):
+                assert names <= tc.links().keys()
+            assert len(results) == 50
+    finally:
+        stop.set()
+        changer.join()
+
+
+def change_links(lab: Lab, stop: threading.Event) -> None:
+    while not stop.is_set():
+        lab.ip("link", "add", "pause0", "type", "veth", "peer", "name", "pause1")
+        lab.ip("link", "del", "pause0")
+
+
+# --- settle: 0 ------------------------------------------------------------------------------------
+
+
+def test_what_the_watchdog_did_is_reported_without_a_settle_time(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mismatch(lab, CALI)
+    sleep = Watchdog.sleep
+
+    def felix_deletes(self: Watchdog, seconds: float) -> None:
+        if lab.slots(CALI)[1] == [(49152, 1)] and not done:
+            done.append(True)
+            lab.detach(CALI, "egress", 1)
+        sleep(self, seconds)
+
+    done: list[bool] = []
+    monkeypatch.setattr(Watchdog, "sleep", felix_deletes)
+    (shown,) = commands.qdisc_consistency(params(lab), False, False).values["endpoints"]
+    assert shown["verdict"] == "contended"
+    assert "put back at once" in shown["notes"][-1]
+    assert [step["action"] for step in shown["done"]] == ["add", "delete", "add"]
+    assert lab.slots(CALI) == SLOT
+
+
+def test_a_watchdog_that_cannot_read_changes_reads_the_hooks(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mismatch(lab, CALI)
+
+    def fail(_self: object, _seconds: float) -> Iterator[Any]:
+        if lab.slots(CALI)[1] == [(49152, 1)]:
+            lab.detach(CALI, "egress", 1)
+        raise KernelError("watch the changes of filters", errno.ENOMEM)
+        yield
+
+    monkeypatch.setattr(
+        "ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.tc_monitor."
+        "TcWatch.changes",
+        fail,
+    )
+    answer = commands.qdisc_consistency(params(lab), False, False)
+    assert answer.failure is not None
+    assert "watch the changes of filters: ENOMEM" in answer.failure
+    assert answer.values["changed"]
+    assert lab.slots(CALI) == SLOT
