@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 from ..errors import DataplaneError, KernelError
 from ..kernel import bpf
-from ..kernel.netlink import PROGRAM_ID, TcSocket
+from ..kernel.filter_message import PROGRAM_ID
+from ..kernel.netlink import TcSocket
 from ..kernel.snapshot import Reader
 from ..kernel.syscalls import located
 from ..kernel.tc_monitor import TcWatch

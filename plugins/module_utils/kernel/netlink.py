@@ -20,10 +20,22 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from socket import ntohs
 
 from ..errors import KernelError
 from ..model import Hook, Qdisc
+from .filter_message import (
+    ATTR,
+    ATTR_TYPE,
+    TCA_BPF_FD,
+    TCA_BPF_FLAG_ACT_DIRECT,
+    TCA_BPF_FLAGS,
+    TCA_BPF_NAME,
+    TCA_CHAIN,
+    TCA_KIND,
+    TCA_OPTIONS,
+    RawFilter,
+    read_filter,
+)
 from .netlink_socket import open_socket
 from .syscalls import calling, failed
 
@@ -59,20 +71,12 @@ _RTEXT_FILTER_SKIP_STATS = 8
 _NLMSGERR_ATTR_MSG = 1
 _IFLA_IFNAME = 3
 _IFLA_EXT_MASK = 29
-_TCA_KIND, _TCA_OPTIONS, _TCA_CHAIN = 1, 2, 11
-_TCA_BPF_FD, _TCA_BPF_NAME, _TCA_BPF_FLAGS, _TCA_BPF_TAG, _TCA_BPF_ID = 6, 7, 8, 10, 11
-_TCA_BPF_FLAG_ACT_DIRECT = 1
-_ATTR_TYPE = 0x3FFF
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _HEADER_BRIEF = struct.Struct("=IH2xI").unpack_from  # length, type, sequence
 HEADER_PARTS = struct.Struct("=IHHI").unpack_from  # length, type, flags, sequence
 _HEADER_ERROR = struct.Struct("=I2xH").unpack_from  # length, flags
 _TCMSG = struct.Struct("=BBHiIII")  # family, pad, pad, ifindex, handle, parent, info
-_ATTR = struct.Struct("=HH")  # length, type
-_ATTR_AT = _ATTR.unpack_from
-_U32_AT = struct.Struct("=I").unpack_from
-_TCMSG_HANDLE_INFO = struct.Struct("=8xI4xI").unpack_from
 TCMSG_INDEX_PARENT = struct.Struct("=4xi4xI").unpack_from
 _LINK_NAME_AT = struct.Struct("=i8xHH").unpack_from
 _TC_REQUEST = struct.Struct("=IHHIIBBHiIII")
@@ -83,11 +87,6 @@ _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 _DUMP_PAUSES = (0.01, 0.02, 0.04, 0.08)
 
 _LIST_FILTERS = "list the filters"
-
-#: One filter of a dump:
-#: priority, protocol, handle, kind, chain, program id, name, tag, direct-action.
-RawFilter = tuple[int, int, int, str, int, int, str, str, bool]
-PROGRAM_ID = 5
 
 
 class TcSocket:
@@ -152,6 +151,9 @@ class TcSocket:
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
         """The qdisc at ffff: of each interface that has one, by ifindex.
 
+        While other interfaces disappear, it may lack some, unmarked: the kernel continues a dump by
+        counting interfaces (net/sched/sch_api.c, tc_dump_qdisc). See ``clsact_qdisc``.
+
         :raises KernelError: EINTR if the dump was interrupted too often.
         """
 
@@ -165,9 +167,7 @@ class TcSocket:
         def take(buffer: bytearray, start: int, end: int) -> None:
             index, parent = TCMSG_INDEX_PARENT(buffer, start)
             if parent == _TC_H_CLSACT:
-                for kind, at, length in _attributes(buffer, start + 20, end):
-                    if kind == _TCA_KIND:
-                        found[index] = Qdisc(_text(buffer, at, length))
+                found[index] = _qdisc_in(buffer, start, end)
 
         operation = "list the qdiscs"
         if not self._steady_dump(operation, request, RTM_NEWQDISC, take, found.clear):
@@ -181,23 +181,21 @@ class TcSocket:
 
     def link(self, name: str) -> int | None:
         """The ifindex of an interface; None if no interface has that name."""
-        operation = f"find the link {name}"
-        self._sequence += 1
-        body = _attribute(_IFLA_IFNAME, name.encode() + b"\0")
-        header = _HEADER.pack(32 + len(body), RTM_GETLINK, NLM_F_REQUEST, self._sequence, 0)
-        self._send(operation, header + bytes(16) + body)
-        at, _end, kind, _flags = next(self._answers(operation))
-        self._unfinished = False
-        if kind == NLMSG_ERROR:
-            try:
-                self._raise_error(operation, at)
-            except KernelError as error:
-                if error.errno != errno.ENODEV:
-                    raise
+        body = bytes(16) + _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        answer = self._ask(f"find the link {name}", RTM_GETLINK, body, (errno.ENODEV,))
+        if answer is None:
             return None
-        index, found = _link_in(self._buffer, at + 16)
+        index, found = _link_in(answer, 0)
         # The kernel also finds alternative names, which a dump does not list as names.
         return index if found == name else None
+
+    def clsact_qdisc(self, ifindex: int) -> Qdisc:
+        """The qdisc at ffff: of one interface; NONE also if the interface does not exist."""
+        body = _TCMSG.pack(0, 0, 0, ifindex, 0, _TC_H_CLSACT, 0)
+        # EINVAL: the interface had one before, and has the placeholder noop in its place.
+        absent = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
+        answer = self._ask("find the clsact qdisc", RTM_GETQDISC, body, absent)
+        return Qdisc.NONE if answer is None else _qdisc_in(answer, 0, len(answer))
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         """The filters at one hook in the kernel's order.
@@ -278,12 +276,12 @@ class TcSocket:
         ifindex: int, hook: Hook, priority: int, handle: int, program_fd: int, name: str
     ) -> bytes:
         options = (
-            _attribute(_TCA_BPF_FD, struct.pack("=I", program_fd))
-            + _attribute(_TCA_BPF_NAME, name.encode() + b"\0")
-            + _attribute(_TCA_BPF_FLAGS, struct.pack("=I", _TCA_BPF_FLAG_ACT_DIRECT))
+            _attribute(TCA_BPF_FD, struct.pack("=I", program_fd))
+            + _attribute(TCA_BPF_NAME, name.encode() + b"\0")
+            + _attribute(TCA_BPF_FLAGS, struct.pack("=I", TCA_BPF_FLAG_ACT_DIRECT))
         )
         body = _filter_body(ifindex, hook, priority, handle, 0x0003)
-        return body + _attribute(_TCA_KIND, b"bpf\0") + _attribute(_TCA_OPTIONS, options)
+        return body + _attribute(TCA_KIND, b"bpf\0") + _attribute(TCA_OPTIONS, options)
 
     def delete_filter(
         self, ifindex: int, hook: Hook, priority: int, handle: int, chain: int = 0
@@ -298,9 +296,9 @@ class TcSocket:
         if handle == 0:
             raise ValueError("handle 0 would delete all filters of the priority, foreign ones too")
         body = _filter_body(ifindex, hook, priority, handle, 0)
-        body += _attribute(_TCA_KIND, b"bpf\0")
+        body += _attribute(TCA_KIND, b"bpf\0")
         if chain:
-            body += _attribute(_TCA_CHAIN, struct.pack("=I", chain))
+            body += _attribute(TCA_CHAIN, struct.pack("=I", chain))
         operation = f"delete filter at {hook.value} pref {priority} handle {handle}"
         echoed = self._write(operation, RTM_DELTFILTER, NLM_F_ECHO, body)
         return echoed[0] if echoed else None
@@ -344,6 +342,32 @@ class TcSocket:
                 self._unfinished = False
                 break
         return bool(interrupted)
+
+    def _ask(
+        self, operation: str, kind: int, body: bytes, absent: tuple[int, ...]
+    ) -> bytearray | None:
+        """The body of the message that answers; None without one, or for an errno of ``absent``.
+
+        The acknowledgement ends the answer: some requests for what is absent get no message.
+        Without NLM_F_ECHO, the kernel sends a qdisc to the listeners of changes only.
+        """
+        self._sequence += 1
+        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO
+        header = _HEADER.pack(16 + len(body), kind, flags, self._sequence, 0)
+        self._send(operation, header + body)
+        found = None
+        for at, end, answer, _flags in self._answers(operation):
+            if answer != NLMSG_ERROR:
+                found = self._buffer[at + 16 : end]
+                continue
+            self._unfinished = False
+            try:
+                self._raise_error(operation, at)
+            except KernelError as error:
+                if error.errno not in absent:
+                    raise
+            break
+        return found
 
     def _write(self, operation: str, kind: int, flags: int, body: bytes) -> list[RawFilter]:
         self._sequence += 1
@@ -428,6 +452,13 @@ def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:
     return index, buffer[start + 20 : start + 15 + length].decode()
 
 
+def _qdisc_in(buffer: bytearray, start: int, end: int) -> Qdisc:
+    for kind, at, length in _attributes(buffer, start + 20, end):
+        if kind == TCA_KIND:
+            return Qdisc(_text(buffer, at, length))
+    return Qdisc.NONE
+
+
 def _parent(hook: Hook) -> int:
     return INGRESS if hook is Hook.INGRESS else EGRESS
 
@@ -435,10 +466,10 @@ def _parent(hook: Hook) -> int:
 def _attributes(buffer: bytearray, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(type, payload's offset, payload's length) of each attribute between ``at`` and ``end``."""
     while at + 4 <= end:
-        length, kind = _ATTR.unpack_from(buffer, at)
+        length, kind = ATTR.unpack_from(buffer, at)
         if length < 4:
             return
-        yield kind & _ATTR_TYPE, at + 4, length - 4
+        yield kind & ATTR_TYPE, at + 4, length - 4
         at += (length + 3) & ~3
 
 
@@ -447,49 +478,9 @@ def _text(buffer: bytearray, at: int, length: int) -> str:
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
-    return _ATTR.pack(4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
+    return ATTR.pack(4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
 
 
 def _filter_body(ifindex: int, hook: Hook, priority: int, handle: int, protocol: int) -> bytes:
     info = priority << 16 | socket.htons(protocol)
     return _TCMSG.pack(0, 0, 0, ifindex, handle, _parent(hook), info)
-
-
-def read_filter(buffer: bytearray, start: int, end: int, found: list[RawFilter]) -> None:
-    """Decode one filter; skip the head of a priority, which has handle 0.
-
-    The hot loop of an audit: one pass, with calls to the struct module only.
-    """
-    handle, info = _TCMSG_HANDLE_INFO(buffer, start)
-    if not handle:
-        return
-    kind = name = tag = bytearray()
-    chain = program_id = flags = 0
-    at = start + 20
-    while at < end:
-        length, attribute = _ATTR_AT(buffer, at)
-        if attribute == _TCA_KIND:
-            kind = buffer[at + 4 : at + length - 1]
-        elif attribute == _TCA_CHAIN:
-            chain = _U32_AT(buffer, at + 4)[0]
-        elif attribute & _ATTR_TYPE == _TCA_OPTIONS and kind == b"bpf":
-            inner, last = at + 4, at + length
-            while inner < last:
-                size, attribute = _ATTR_AT(buffer, inner)
-                if attribute == _TCA_BPF_NAME:
-                    name = buffer[inner + 4 : inner + size - 1]
-                elif attribute == _TCA_BPF_ID:
-                    program_id = _U32_AT(buffer, inner + 4)[0]
-                elif attribute == _TCA_BPF_TAG:
-                    tag = buffer[inner + 4 : inner + size]
-                elif attribute == _TCA_BPF_FLAGS:
-                    flags = _U32_AT(buffer, inner + 4)[0]
-                inner += (size + 3) & ~3
-        at += (length + 3) & ~3
-    found.append(
-        (
-            info >> 16, ntohs(info & 0xFFFF), handle, kind.decode(), chain, program_id,
-            name.decode(errors="backslashreplace"), tag.hex(),
-            bool(flags & _TCA_BPF_FLAG_ACT_DIRECT),
-        )
-    )  # fmt: skip

@@ -32,7 +32,8 @@ from ..model import (
     named_by_calico,
 )
 from . import bpf
-from .netlink import RawFilter, TcSocket
+from .filter_message import RawFilter
+from .netlink import TcSocket
 from .syscalls import LACKING, failed, located
 
 #: felix/bpf/bpfdefs/defs.go at v3.31.0: TcxPinDir; a pin is IFACE (without dots) _ HOOK.
@@ -95,12 +96,19 @@ class Reader:
         names = choose(links)
         pins = self._pins()
         endpoints = [
-            self._endpoint(name, links[name], qdiscs.get(links[name], Qdisc.NONE), pins)
+            self._endpoint(name, links[name], self._qdisc(name, links[name], qdiscs), pins)
             for name in names
         ]
         vanished = self._vanished(endpoints)
         kept = tuple(e for e in endpoints if e.interface not in vanished)
         return Snapshot(kept, tuple(sorted(vanished)), self._unread)
+
+    def _qdisc(self, name: str, ifindex: int, qdiscs: dict[int, Qdisc]) -> Qdisc:
+        """One that the dump lacks is read alone, since a dump may lack some that exist."""
+        if ifindex in qdiscs:
+            return qdiscs[ifindex]
+        with located(name):
+            return self._tc.clsact_qdisc(ifindex)
 
     def hook(self, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
         """The attachments at one hook of an interface with ``qdisc``, without load times."""

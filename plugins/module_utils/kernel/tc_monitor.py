@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from ..model import Hook
+from .filter_message import RawFilter, read_filter
 from .netlink import (
     EGRESS,
     HEADER_PARTS,
@@ -20,9 +21,7 @@ from .netlink import (
     RTM_DELTFILTER,
     RTM_NEWTFILTER,
     TCMSG_INDEX_PARENT,
-    RawFilter,
     port_of,
-    read_filter,
 )
 from .netlink_socket import open_socket
 from .syscalls import calling, failed

@@ -24,10 +24,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint impo
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.filter_message import (
     RawFilter,
-    TcSocket,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.tc_monitor import (
     FilterChange,
 )
@@ -148,6 +148,11 @@ class Kernel(TcSocket):
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
         self._called("qdiscs")
         return {e.ifindex: e.qdisc for e in self.endpoints.values() if e.qdisc is not Qdisc.NONE}
+
+    def clsact_qdisc(self, ifindex: int) -> Qdisc:
+        self._called("qdisc")
+        found = self._found(ifindex)
+        return found.qdisc if found else Qdisc.NONE
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         self._called(f"read {hook.value}")

@@ -113,6 +113,7 @@ def test_a_socket_that_cannot_be_opened(
     [
         (lambda tc: tc.links(), "list the links"),
         (lambda tc: tc.link("cali1"), "find the link cali1"),
+        (lambda tc: tc.clsact_qdisc(1), "find the clsact qdisc"),
         (lambda tc: tc.clsact_qdiscs(), "list the qdiscs"),
         (lambda tc: tc.filters(1, Hook.INGRESS), "list the filters"),
         (lambda tc: tc.add_filter(1, Hook.EGRESS, 9, 2, 3, "x"), "add filter at egress pref 9"),

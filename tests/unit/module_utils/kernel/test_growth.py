@@ -19,10 +19,10 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audi
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel import bpf
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import (
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.filter_message import (
     RawFilter,
-    TcSocket,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     Behaviour,
@@ -56,6 +56,9 @@ class Links(TcSocket):
 
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
         return {}
+
+    def clsact_qdisc(self, ifindex: int) -> Qdisc:
+        return Qdisc.NONE
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         raise AssertionError("there is no qdisc to ask")
