@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(900)
 
 OLD = "v3.28.1"
 #: What shows that a run waits for the Lease of one that ended without a word.
-WATCHES = "watching whether that is alive"
+WATCHES = "waiting to see whether it is renewed"
 NOTHING = "Nothing was evicted, so this run does not keep the node cordoned."
 
 

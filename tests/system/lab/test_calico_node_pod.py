@@ -328,7 +328,7 @@ def test_check_mode_predicts(rollout: Rollout) -> None:
     predicted = rollout.replace(check=True)
     assert (predicted["changed"], predicted["replaced"], predicted["pod"]) == (True, True, None)
     assert predicted["former"]["uid"] == before["metadata"]["uid"]
-    assert rollout.wait_ready(check=True) == {"changed": False, "pod": None}
+    assert rollout.wait_ready(check=True) == {"changed": False, "pod": None, "networked_pods": None}
     assert rollout.pods() == [before]
     assert rollout.replace()["former"] == predicted["former"]
 

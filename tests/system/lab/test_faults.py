@@ -331,7 +331,10 @@ def test_a_node_that_fails_verification_stops_its_batch() -> None:
         the_other_nodes_are_unchanged(lab)
         bad.faults.felix(churn=True, hold_tc=6)
         code, output = lab.upgrade(**pairs)
-        says = "worker-2 does not verify: tc processes: at most ", "(wanted: up to 4). churn: "
+        says = (
+            "worker-2 does not verify: tc processes is bad: at most ",
+            "(wanted: up to 4). churn is bad: ",
+        )
         must_have_stopped(lab, code, output, "worker-2", "verify", *says)
         the_other_nodes_are_unchanged(lab)
         bad.faults.felix()

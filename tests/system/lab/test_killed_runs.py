@@ -41,7 +41,7 @@ def test_nothing_of_a_killed_run_lives_on() -> None:
     """Killed where it waits for the Lease, for evicted pods, for the old calico-node, and soaks."""
     with new_rollout("embedded", nodes=2, endpoints=1, version=OLD) as lab:
         with a_dead_holder(lab):
-            killed(lab, lambda run: lab.seen(run, "watching whether that is alive"))
+            killed(lab, lambda run: lab.seen(run, "waiting to see whether it is renewed"))
             assert lab.cluster.client.do("GET", LEASE)["spec"]["holderIdentity"] == "dead"
 
         lab.cluster.kubelet.paused.set()
