@@ -11,7 +11,7 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -243,11 +243,10 @@ def test_a_watchdog_that_cannot_read_changes_reads_the_hooks(
 ) -> None:
     mismatch(lab, CALI)
 
-    def fail(_self: object, _seconds: float) -> Iterator[Any]:
+    def fail(_self: object, _seconds: float) -> NoReturn:
         if lab.slots(CALI)[1] == [(49152, 1)]:
             lab.detach(CALI, "egress", 1)
         raise KernelError("watch the changes of filters", errno.ENOMEM)
-        yield
 
     monkeypatch.setattr(
         "ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.tc_monitor."
