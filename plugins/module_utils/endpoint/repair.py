@@ -306,20 +306,18 @@ class _Attempt:
         elif step.action is Action.REPLACE:
             self._replace(step.hook, step.filter)
         elif step.action is Action.ADD:
-            self._add(step.hook, step.filter)
+            self._attach(Action.ADD, step.hook, step.filter)
         else:
             self._delete(step.hook, step.filter)
 
-    def _add(self, hook: Hook, a: Attachment) -> None:
+    def _attach(self, action: Action, hook: Hook, a: Attachment) -> None:
+        """Attach the program of ``a`` by id: ADD, or REPLACE the filter at its slot."""
+        request = self._tc.replace_filter if action is Action.REPLACE else self._tc.add_filter
         fd = bpf.program_fd(a.program_id)
         try:
-            self._tc.add_filter(self._endpoint.ifindex, hook, a.priority, a.handle, fd, a.name)
+            request(self._endpoint.ifindex, hook, a.priority, a.handle, fd, a.name)
         finally:
             os.close(fd)
-
-    def _add_back(self, hook: Hook, a: Attachment) -> None:
-        self._add(hook, a)
-        self.done.append(Step(Action.ADD, hook, a))
 
     def _replace(self, hook: Hook, a: Attachment) -> None:
         """Put ``a`` in the place of the filter at its slot.
@@ -331,25 +329,14 @@ class _Attempt:
         """
         with TcWatch() as watch:
             self._expect(hook)
-            self._swap(hook, a)
+            self._attach(Action.REPLACE, hook, a)
             try:
                 lost = self._last_there(watch, hook, a)
             except KernelError as error:
                 raise self._unwatched(hook, a, str(error)) from error
         if lost is not None:
             self.done.append(Step(Action.REPLACE, hook, a))
-            self._put_back(hook, lost, self._swap_back)
-
-    def _swap(self, hook: Hook, a: Attachment) -> None:
-        fd = bpf.program_fd(a.program_id)
-        try:
-            self._tc.replace_filter(self._endpoint.ifindex, hook, a.priority, a.handle, fd, a.name)
-        finally:
-            os.close(fd)
-
-    def _swap_back(self, hook: Hook, a: Attachment) -> None:
-        self._swap(hook, a)
-        self.done.append(Step(Action.REPLACE, hook, a))
+            self._put_back(Action.REPLACE, hook, lost)
 
     def _last_there(self, watch: TcWatch, hook: Hook, a: Attachment) -> Attachment | None:
         """What others attached at the slot of ``a`` before it; the last counts.
@@ -390,11 +377,9 @@ class _Attempt:
             gone = self._reader.attachment(raw)
         except KernelError as error:
             raise self._lost(hook, f"program {raw[PROGRAM_ID]}", error) from error
-        self._put_back(hook, gone, self._add_back)
+        self._put_back(Action.ADD, hook, gone)
 
-    def _put_back(
-        self, hook: Hook, gone: Attachment, attach: Callable[[Hook, Attachment], None]
-    ) -> None:
+    def _put_back(self, action: Action, hook: Hook, gone: Attachment) -> None:
         """Undo a write that hit a program which was attached there after the last read.
 
         Its last reference is dropped only after an RCU grace period, so it can still be opened.
@@ -402,9 +387,10 @@ class _Attempt:
         try:
             if not (gone.kind == "bpf" and gone.direct_action and gone.protocol == ETH_P_ALL):
                 raise KernelError("attach it as it was", errno.EOPNOTSUPP)
-            attach(hook, gone)
+            self._attach(action, hook, gone)
         except KernelError as error:
             raise self._lost(hook, str(gone), error) from error
+        self.done.append(Step(action, hook, gone))
         raise _MovedOn(
             f"{hook.value}: {gone} replaced a filter that was being removed; it was put back"
         )

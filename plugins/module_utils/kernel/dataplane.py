@@ -46,7 +46,8 @@ def read_dataplane(reader: Reader, snapshot: Snapshot, map_pins: str = MAP_PINS)
     :raises KernelError: the other interfaces cannot be read.
     """
     unread: list[str] = []
-    for evidence in _evidence(reader, snapshot, map_pins, unread):
+    evidence = next(_evidence(reader, snapshot, map_pins, unread), None)
+    if evidence is not None:
         return Dataplane(Mode.EBPF, evidence)
     if unread:
         return Dataplane(
@@ -70,7 +71,7 @@ def _evidence(
         yield f"{attached} of {len(snapshot.endpoints)} interfaces have programs of Calico"
     pinned = _pinned_maps(map_pins, unread)
     if pinned:
-        yield f"{map_pins} has {pinned} maps of Calico"
+        yield f"maps of Calico in {map_pins}: {pinned}"
     for felix in _with_bpf_maps(unread):
         yield f"Felix (process {felix}) uses BPF maps"
     others = reader.read(["*"])
@@ -94,7 +95,7 @@ def _with_bpf_maps(unread: list[str]) -> Iterator[int]:
     """The Felix processes of this network namespace that have BPF maps open."""
     for felix in _felixes(unread):
         try:
-            if os.readlink(f"/proc/{felix.pid}/ns/net") != os.readlink("/proc/self/ns/net"):
+            if os.readlink(f"/proc/{felix.pid}/ns/net") != os.readlink("/proc/thread-self/ns/net"):
                 continue
             if _has_map_open(felix.pid):
                 yield felix.pid

@@ -134,7 +134,8 @@ def _what_is_left(report: Report) -> Iterator[str]:
         yield f"{untouched} nodes were not touched: run the playbook for them too."
     old = pods_left(report.result)
     if old:
+        pods = "pod has" if old == 1 else "pods have"
         yield (
-            f"{old} calico-node pods have an older revision, and the DaemonSet stays at OnDelete: "
+            f"{old} calico-node {pods} an older revision, and the DaemonSet stays at OnDelete: "
             "run the playbook for the other nodes too, which then restores the update strategy."
         )

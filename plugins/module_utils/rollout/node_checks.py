@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from .endpoint_outline import outline
+from .endpoint_outline import NAMED, outline
 
 Seen = Mapping[str, Any]
 #: The reporter that is ready only while no endpoint is dirty (felix/dataplane/linux/bpf_ep_mgr.go).
 _REPORTER = "BPFEndpointManager"
+_NO_LOG = "no log of calico-node was found on the node"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ def _log(log: Seen | None, bounds: Bounds) -> Check:
     since = f"after {bounds.dirty_since}" if bounds.dirty_since else "since the pod started"
     wanted = f"no endpoint was left dirty {since}"
     if log is None:
-        seen = "no log of calico-node was found on the node"
-        return Check("log", Result.NOT_JUDGED, seen, wanted)
+        return Check("log", Result.NOT_JUDGED, _NO_LOG, wanted)
     late = [line for line in log["dirty"] if (line["last_at"] or "~") > bounds.dirty_since]
     lines = [f"{line['interface']} {line['count']} times: {line['message']}" for line in late]
     if any(line["load_failed"] for line in late):
@@ -131,8 +131,7 @@ def _program_loads(log: Seen | None, bounds: Bounds) -> Check:
     """
     wanted = f"up to {bounds.load_failures} errors of libbpf about loading since Felix started"
     if log is None:
-        seen = "no log of calico-node was found on the node"
-        return Check("program loads", Result.NOT_JUDGED, seen, wanted)
+        return Check("program loads", Result.NOT_JUDGED, _NO_LOG, wanted)
     count = sum(failure["count"] for failure in log["load_failures"])
     if count > bounds.load_failures:
         lines = "; ".join(f"{f['message']} ({f['count']} times)" for f in log["load_failures"])
@@ -186,7 +185,9 @@ def _endpoints(parity: Seen, pods: Sequence[str] | None) -> Check:
     audited = _audited(parity)
     seen = f"{audited} endpoints, {len(pods)} pods"
     if audited < len(pods):
-        return Check("endpoints", Result.BAD, f"{seen}: {', '.join(pods)}", wanted)
+        more = f" and {len(pods) - NAMED} more" if len(pods) > NAMED else ""
+        seen += f": {', '.join(pods[:NAMED])}{more}"
+        return Check("endpoints", Result.BAD, seen, wanted)
     return Check("endpoints", Result.GOOD, seen, wanted)
 
 

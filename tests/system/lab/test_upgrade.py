@@ -278,7 +278,7 @@ def test_an_upgrade_by_limit_and_a_rollback_of_all_nodes(tmp_path: Path) -> None
         report = rollout.report()
         assert report["verdict"] == "partial"
         assert "Nothing is left to do." not in report["next"]
-        assert "1 calico-node pods have an older revision" in report["next"][0]
+        assert "1 calico-node pod has an older revision" in report["next"][0]
         assert not rollout.cordoned()
         assert not rollout.holder()
 

@@ -58,7 +58,7 @@ def test_a_program_on_another_interface(kernel: Kernel) -> None:
 
 def test_a_pinned_map(kernel: Kernel, tmp_path: Path) -> None:
     (tmp_path / "cali_v4_ct3").touch()
-    assert mode_of(kernel, tmp_path) == Dataplane(Mode.EBPF, f"{tmp_path} has 1 maps of Calico")
+    assert mode_of(kernel, tmp_path) == Dataplane(Mode.EBPF, f"maps of Calico in {tmp_path}: 1")
 
 
 @pytest.mark.parametrize("has_map", [True, False])
