@@ -119,6 +119,7 @@ class Code(str, Enum):
     FOREIGN_FILTER_FIRST = "foreign_filter_first"
     STALE_PROGRAM = "stale_program"
     EMPTY_PROG_ARRAY = "empty_prog_array"
+    MISSING_JUMP_TARGET = "missing_jump_target"
 
 
 class Action(str, Enum):
@@ -214,6 +215,26 @@ class EmptyProgArray(NamedTuple):
     map_name: str
 
 
+class Target(str, Enum):
+    """A program that Calico's preamble, which is all that Felix attaches, jumps to."""
+
+    MAIN = "main program"
+    #: The main program jumps to it; it decides about new flows.
+    POLICY = "policy program"
+    #: A part of the main program: for ICMP errors, drops, new flows, fragments and so on.
+    OTHER = "sub-program"
+
+
+class MissingTarget(NamedTuple):
+    """A program that an attached preamble needs and that is not in its program array."""
+
+    hook: Hook
+    program_id: int
+    target: Target
+    #: The place that holds no program: its index, array and map id.
+    place: str
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An interface with the attachments at its hooks, in the order of the kernel's dump.
@@ -228,6 +249,7 @@ class Endpoint:
     egress: Attachments = ()
     dead_pins: tuple[DeadPin, ...] = ()
     empty_prog_arrays: tuple[EmptyProgArray, ...] = ()
+    missing_targets: tuple[MissingTarget, ...] = ()
 
     def at(self, hook: Hook) -> Attachments:
         return self.ingress if hook is Hook.INGRESS else self.egress
@@ -245,6 +267,7 @@ class Endpoint:
             egress=egress,
             dead_pins=self.dead_pins,
             empty_prog_arrays=self.empty_prog_arrays,
+            missing_targets=self.missing_targets,
         )
 
     @property

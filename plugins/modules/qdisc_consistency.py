@@ -354,7 +354,10 @@ not_judged:
   elements: str
   sample: []
 unread:
-  description: What could not be read, and why. Empty for root.
+  description:
+    - What could not be read, and why.
+    - For root there is only C(jump targets), where a program with Calico's name is no preamble of a
+      known release.
   returned: always
   type: dict
   sample: {}

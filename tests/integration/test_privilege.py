@@ -74,7 +74,7 @@ def test_an_unprivileged_audit_reports_what_it_could_not_read(
     warned = "\n".join(nobodys["warnings"])
     assert "could not read tcx" in warned
     assert "could not read programs" in warned
-    assert "Run as root" in warned
+    assert "run as root" in warned
     assert roots["warnings"] == []
     assert [a["attach_type"] for a in roots["endpoints"][0]["ingress"]] == ["tcx", "tc"]
 

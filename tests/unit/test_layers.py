@@ -30,7 +30,7 @@ LAYERS: dict[str, set[str]] = {
 #: Folders and files that do no I/O; the standard library's modules for that are unknown to them.
 PURE = (
     "errors.py", "model.py", "calico/*.py", "report/*.py", "kube/annotations.py", "kube/pdb.py",
-    "kube/pods.py",
+    "kube/pods.py", "kernel/preamble.py",
     "endpoint/kernel_rules.py", "endpoint/outlook.py", "endpoint/findings.py", "endpoint/plan.py",
     "endpoint/plan_search.py",
     "endpoint/judge.py",

@@ -72,8 +72,7 @@ def _check(params: Params) -> None:
 
 def _warnings(unread: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
-        f"could not read {what} ({why}); the verdicts ignore them. Run as root to include them"
-        for what, why in unread.items()
+        f"could not read {what} ({why}); the verdicts ignore them" for what, why in unread.items()
     )
 
 

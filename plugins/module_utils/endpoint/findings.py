@@ -27,6 +27,7 @@ from ..model import (
     Policy,
     Qdisc,
     Severity,
+    Target,
     named_by_calico,
 )
 from .outlook import predict
@@ -36,6 +37,18 @@ _REATTACH = (
     "There is no program to copy: restart this node's calico-node pod, so that Felix attaches one, "
     "or attach your own program (bpf_endpoint, state=attached)"
 )
+_RELOAD = (
+    "A program failed to load: felix_info returns libbpf's lines (log.load_failures). Remove the "
+    "cause, then restart this node's calico-node pod"
+)
+_NO_POLICY = "A host interface without policy has none; for a workload interface this is a fault"
+_DROPPED = {
+    Target.MAIN: "EVERY PACKET IS DROPPED at this hook",
+    Target.POLICY: "EVERY NEW FLOW IS DROPPED at this hook",
+    Target.OTHER: "the packets that need it ARE DROPPED at this hook",
+}
+#: Felix's default InterfacePrefix.
+_WORKLOADS = "cali"
 
 
 def assess(endpoint: Endpoint, policy: Policy) -> Judgement:
@@ -50,7 +63,7 @@ def _in_parity(endpoint: Endpoint, policy: Policy) -> bool:
     """A fast check for a healthy endpoint: nearly all endpoints of a node are healthy."""
     if len(endpoint.ingress) != 1 or len(endpoint.egress) != 1:
         return False
-    if endpoint.dead_pins or endpoint.empty_prog_arrays:
+    if endpoint.dead_pins or endpoint.empty_prog_arrays or endpoint.missing_targets:
         return False
     ingress, egress = endpoint.ingress[0], endpoint.egress[0]
     return (
@@ -110,6 +123,27 @@ def _findings(endpoint: Endpoint, policy: Policy, now: Outlook) -> Iterator[Find
             f"program {empty.program_id} jumps through program array {empty.map_name} "
             f"(map {empty.map_id}), which is EMPTY: every tail call fails (calico #6739). "
             + _REATTACH,
+        )
+    yield from _target_findings(endpoint)
+
+
+def _target_findings(endpoint: Endpoint) -> Iterator[Finding]:
+    """One finding for each attached program and kind of target."""
+    attached = {(h, a.program_id) for h in HOOKS for a in endpoint.at(h)}
+    places: dict[tuple[Hook, int, Target], list[str]] = {}
+    for missing in endpoint.missing_targets:
+        if (missing.hook, missing.program_id) in attached:
+            places.setdefault(missing[:3], []).append(missing.place)
+    for (hook, program_id, target), found in places.items():
+        # Felix loads a policy program for a host interface only if a host endpoint has policy.
+        optional = target is Target.POLICY and not endpoint.interface.startswith(_WORKLOADS)
+        yield Finding(
+            Code.MISSING_JUMP_TARGET,
+            hook,
+            f"the {target.value} of program {program_id} is not loaded ({'; '.join(found[:3])}): "
+            f"{_DROPPED[target]}. Felix may report ready and no dirty endpoint in this state. "
+            + (_NO_POLICY if optional else _RELOAD),
+            Severity.NOTICE if optional else Severity.DRIFT,
         )
 
 

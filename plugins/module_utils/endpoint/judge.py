@@ -9,10 +9,11 @@ the endpoint no longer has it after the plan.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace as with_changes
 
-from ..model import HOOKS, AttachType, Endpoint, Judgement, Policy, Severity
-from .findings import assess
+from ..model import HOOKS, AttachType, Endpoint, Finding, Hook, Judgement, Policy, Severity
+from .findings import assess, survivor
 from .plan import plan
 
 
@@ -21,6 +22,10 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
     seen = assess(endpoint, policy)
     if not seen.drifted:
         return seen
+    cut_off = _cut_off_by_repair(endpoint)
+    if cut_off:
+        findings = tuple(_with_remark(f, cut_off) for f in seen.findings)
+        return Judgement(findings, (), seen.outlook, seen.felix_message)
     steps, end, unsafe = plan(endpoint, policy)
     findings = seen.findings
     if steps:
@@ -30,13 +35,44 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
             for f in findings
         )
     if unsafe:
-        findings = tuple(
-            f
-            if f.repairable or f.severity is not Severity.DRIFT
-            else with_changes(f, message=f"{f.message}. {_not_repaired(endpoint)}")
-            for f in findings
-        )
+        findings = tuple(_with_remark(f, _not_repaired(endpoint)) for f in findings)
     return Judgement(findings, steps, seen.outlook, seen.felix_message)
+
+
+def _with_remark(finding: Finding, remark: str) -> Finding:
+    if finding.repairable or finding.severity is not Severity.DRIFT:
+        return finding
+    return with_changes(finding, message=f"{finding.message}. {remark}")
+
+
+def _cut_off_by_repair(endpoint: Endpoint) -> str | None:
+    """Why no plan may keep the newest program of a hook; None if that does no harm.
+
+    A plan keeps the newest program. If that cannot run but the one that packets reach can, then the
+    plan would stop all traffic.
+    """
+    for hook in HOOKS:
+        calico = [a for a in endpoint.at(hook) if a.calico]
+        decides = next((a for a in calico if a.enforces), None)
+        if decides is None or len(calico) == 1:
+            continue
+        broken = {program_id for at, program_id in _broken(endpoint) if at is hook}
+        newest = survivor(tuple(calico))
+        if newest.program_id in broken and decides.program_id not in broken:
+            return (
+                f"NOT REPAIRED: {newest} at {hook.value} is the newest program and cannot run, "
+                f"while packets reach {decides}, which can. Once the newest program can run, "
+                "repair again"
+            )
+    return None
+
+
+def _broken(endpoint: Endpoint) -> Iterator[tuple[Hook, int]]:
+    """Hooks and programs that cannot run."""
+    for missing in endpoint.missing_targets:
+        yield missing.hook, missing.program_id
+    for empty in endpoint.empty_prog_arrays:
+        yield empty.hook, empty.program_id
 
 
 def _not_repaired(endpoint: Endpoint) -> str:

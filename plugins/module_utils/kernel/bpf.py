@@ -23,6 +23,7 @@ from ..model import Hook
 from .syscalls import calling
 
 BPF_PROG_TYPE_SCHED_CLS = 3
+BPF_MAP_TYPE_ARRAY = 2
 BPF_MAP_TYPE_PROG_ARRAY = 3
 
 _MAP_LOOKUP_ELEM = 1
@@ -54,7 +55,7 @@ _syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_ulo
 
 _INFO_SIZE = 256
 _PROG_INFO = struct.Struct("=II8s24xQ4xI8x16s")  # type, id, tag, load time, map count, name
-_MAP_INFO = struct.Struct("=II8xI4x16s")  # type, id, max entries, name
+_MAP_INFO = struct.Struct("=II4xII4x16s")  # type, id, value size, max entries, name
 _LINK_INFO = struct.Struct("=II8xI")  # type, id, the TCX link's ifindex
 _MOST_IDS = 64
 #: Tries of a call that a signal interrupts, as Python repeats its own calls.
@@ -82,6 +83,8 @@ class MapInfo(NamedTuple):
     type: int
     name: str
     max_entries: int
+    #: Bytes.
+    value_size: int
 
 
 _ID, _FD, _BY_FD = struct.Struct("=III"), struct.Struct("=I"), struct.Struct("=IIQ")
@@ -161,25 +164,37 @@ def map_fd(map_id: int) -> int:
 def map_info(fd: int) -> MapInfo:
     ctypes.memset(_info_address, 0, _INFO_SIZE)
     _read_info(fd)
-    kind, map_id, max_entries, name = _MAP_INFO.unpack_from(_info)
-    return MapInfo(map_id, kind, _name(name), max_entries)
+    kind, map_id, value_size, max_entries, name = _MAP_INFO.unpack_from(_info)
+    return MapInfo(
+        map_id=map_id,
+        type=kind,
+        name=_name(name),
+        max_entries=max_entries,
+        value_size=value_size,
+    )
 
 
-def prog_array_is_empty(fd: int, max_entries: int) -> bool:
-    """Whether no index of a program array holds a program."""
-    for index in range(max_entries):
-        _ids[0] = index
-        try:
-            _bpf(
-                "look a program array up", _MAP_LOOKUP_ELEM, _LOOKUP,
-                fd, 0, _ids_address, _more_ids_address, 0,
-            )  # fmt: skip
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
-        else:
-            return False
+def first_value(fd: int, size: int) -> bytes:
+    """The value at index 0 of an array map, whose values have ``size`` bytes."""
+    value = ctypes.create_string_buffer(size)
+    _look_up("read an array map", fd, 0, ctypes.addressof(value))
+    return value.raw
+
+
+def prog_array_has(fd: int, index: int) -> bool:
+    """Whether a program array holds a program at ``index``; it has none beyond its end."""
+    try:
+        _look_up("look a program array up", fd, index, _more_ids_address)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
     return True
+
+
+def _look_up(operation: str, fd: int, index: int, value: int) -> None:
+    _ids[0] = index
+    _bpf(operation, _MAP_LOOKUP_ELEM, _LOOKUP, fd, 0, _ids_address, value, 0)
 
 
 # --- pins -----------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from ..model import (
     Attachments,
     AttachType,
     DeadPin,
-    EmptyProgArray,
     Endpoint,
     Hook,
     Qdisc,
@@ -33,11 +32,13 @@ from ..model import (
 )
 from . import bpf
 from .filter_message import RawFilter
+from .jump_targets import TargetReader, Targets
 from .netlink import TcSocket
 from .syscalls import LACKING, failed, located
 
 #: felix/bpf/bpfdefs/defs.go at v3.31.0: TcxPinDir; a pin is IFACE (without dots) _ HOOK.
 TCX_PINS = "/sys/fs/bpf/tcx"
+_AS_ROOT = "; run as root"
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,15 @@ class Reader:
     def __init__(
         self, tc: TcSocket, *, look_into_programs: bool = True, tcx_pins: str = TCX_PINS
     ) -> None:
-        """:param look_into_programs: also read whether the programs' program arrays are empty."""
+        """:param look_into_programs: also read whether what the programs jump to is loaded."""
         self._tc = tc
         self._look_into_programs = look_into_programs
         self._tcx_pins = tcx_pins
         self._unread: dict[str, str] = {}
         self._has_tcx = True
         self._may_open_programs = True
-        self._empty: dict[int, tuple[str, bool]] = {}
+        self._jump_targets = TargetReader()
+        self._unknown_preambles: list[tuple[str, int]] = []
 
     def read(self, wanted: Iterable[str], exclude: Iterable[str] = ()) -> Snapshot:
         """:raises KernelError: EINTR if links were added or removed during every dump."""
@@ -90,7 +92,8 @@ class Reader:
 
     def _read(self, choose: Callable[[Iterable[str]], list[str]]) -> Snapshot:
         self._unread = {}
-        self._empty = {}
+        self._jump_targets = TargetReader()
+        self._unknown_preambles = []
         links = self._tc.links()
         qdiscs = self._tc.clsact_qdiscs()
         names = choose(links)
@@ -99,6 +102,7 @@ class Reader:
             self._endpoint(name, links[name], self._qdisc(name, links[name], qdiscs), pins)
             for name in names
         ]
+        self._note_unknown_preambles()
         vanished = self._vanished(endpoints)
         kept = tuple(e for e in endpoints if e.interface not in vanished)
         return Snapshot(kept, tuple(sorted(vanished)), self._unread)
@@ -123,7 +127,7 @@ class Reader:
         egress = self._attached(name, ifindex, qdisc, Hook.EGRESS)
         with located(name):
             dead = self._dead_pins(name, pins) if pins else ()
-            empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
+            targets = self._targets(name, ingress, egress) if self._look_into_programs else []
         return Endpoint(
             interface=name,
             ifindex=ifindex,
@@ -131,7 +135,8 @@ class Reader:
             ingress=ingress,
             egress=egress,
             dead_pins=dead,
-            empty_prog_arrays=empty,
+            empty_prog_arrays=tuple(e for t in targets for e in t.empty),
+            missing_targets=tuple(m for t in targets for m in t.missing),
         )
 
     def _attached(self, name: str, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
@@ -201,7 +206,7 @@ class Reader:
             if error.errno not in LACKING:
                 raise
             self._may_open_programs = False
-            self._unread["programs"] = str(error)
+            self._unread["programs"] = f"{error}{_AS_ROOT}"
             return None
 
     # --- TCX ----------------------------------------------------------------------------------
@@ -218,7 +223,7 @@ class Reader:
                 raise
             self._has_tcx = False
             if error.errno != errno.EINVAL:
-                self._unread["tcx"] = str(error)
+                self._unread["tcx"] = f"{error}{_AS_ROOT}"
             return ()
         return tuple([self._tcx_attachment(*ids) for ids in found])
 
@@ -249,7 +254,7 @@ class Reader:
         except OSError as error:
             if error.errno not in LACKING:
                 raise failed(f"list {self._tcx_pins}", error) from error
-            self._unread["pins"] = f"list {self._tcx_pins}: {error.strerror}"
+            self._unread["pins"] = f"list {self._tcx_pins}: {error.strerror}{_AS_ROOT}"
             return {}
 
     def _dead_pins(self, interface: str, pins: dict[str, str]) -> tuple[DeadPin, ...]:
@@ -268,7 +273,7 @@ class Reader:
                 return False
             if error.errno not in LACKING:
                 raise
-            self._unread["pins"] = str(error)
+            self._unread["pins"] = f"{error}{_AS_ROOT}"
             return False
         try:
             link = bpf.tcx_link_info(fd)
@@ -276,48 +281,25 @@ class Reader:
         finally:
             os.close(fd)
 
-    # --- program arrays -----------------------------------------------------------------------
+    # --- jump targets -------------------------------------------------------------------------
 
-    def _empty_prog_arrays(
-        self, ingress: Attachments, egress: Attachments
-    ) -> tuple[EmptyProgArray, ...]:
-        if not self._may_open_programs:
-            return ()
+    def _targets(self, name: str, ingress: Attachments, egress: Attachments) -> list[Targets]:
+        """What the programs of Calico at both hooks jump to."""
         found = []
         for hook, attachments in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
-            for a in attachments:
-                if a.calico and a.enforces:
-                    found += self._empty_of(hook, a.program_id)
-                    break
-        return tuple(found)
+            for program_id in dict.fromkeys(a.program_id for a in attachments if a.calico):
+                info = self._program(program_id)
+                if info is not None:
+                    found.append(self._jump_targets.read(name, hook, info))
+                    if not found[-1].known:
+                        self._unknown_preambles.append((name, program_id))
+        return found
 
-    def _empty_of(self, hook: Hook, program_id: int) -> list[EmptyProgArray]:
-        info = self._program(program_id)
-        if info is None:
-            return []
-        for map_id in info.map_ids:
-            if map_id not in self._empty:
-                self._empty[map_id] = _empty_prog_array(map_id)
-        return [
-            EmptyProgArray(hook, program_id, map_id, self._empty[map_id][0])
-            for map_id in info.map_ids
-            if self._empty[map_id][1]
-        ]
-
-
-def _empty_prog_array(map_id: int) -> tuple[str, bool]:
-    """(name, whether it is a program array without any program)"""
-    try:
-        fd = bpf.map_fd(map_id)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return "", False
-        raise
-    try:
-        info = bpf.map_info(fd)
-        empty = info.type == bpf.BPF_MAP_TYPE_PROG_ARRAY and bpf.prog_array_is_empty(
-            fd, info.max_entries
-        )
-        return info.name, empty
-    finally:
-        os.close(fd)
+    def _note_unknown_preambles(self) -> None:
+        if self._unknown_preambles:
+            name, program_id = self._unknown_preambles[0]
+            self._unread["jump targets"] = (
+                f"{len(self._unknown_preambles)} programs with Calico's name do not hold what a "
+                "preamble of Calico 3.27 to 3.32 does, so the programs that they jump to are "
+                f"unknown; the first is program {program_id} of {name}"
+            )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Behaviour
+from ansible_collections.dataplane.calico_bpf.tests.support.felix import preamble
 from ansible_collections.dataplane.calico_bpf.tests.support.felix.libbpf import HOOKS
 from ansible_collections.dataplane.calico_bpf.tests.support.netns import lab as labs
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
@@ -128,65 +129,38 @@ def dead_pin(lab: Lab, interface: str) -> None:
         lab.attach(interface, hook, 1)
 
 
-JUMPING = """
-#include <linux/bpf.h>
-#include <linux/pkt_cls.h>
-#include <bpf/bpf_helpers.h>
-
-struct {
-    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-    __uint(max_entries, 4);
-    __type(key, __u32);
-    __type(value, __u32);
-} cali_jump SEC(".maps");
-
-SEC("tc")
-int cali_tc_preamble(struct __sk_buff *skb)
-{
-    bpf_tail_call(skb, &cali_jump, 0);
-    return TC_ACT_SHOT;
-}
-
-char _license[] SEC("license") = "GPL";
-"""
-
-
-def jumping(lab: Lab, interface: str, *, emptied: bool) -> None:
-    """Programs that jump through a program array. The kernel empties it when its last pin goes."""
-    source = lab.objects / "jumping.c"
-    if not source.exists():
-        source.write_text(JUMPING)
-        labs.compile_program(source, lab.objects / "jumping.o")
-    for hook in HOOKS:
-        pin = Path(lab.attach(interface, hook, 1, variant="jumping"))
-        shown = json.loads(labs.run("bpftool", "-j", "prog", "show", "pinned", str(pin)))
-        array, array_pin = str(shown["map_ids"][0]), pin.with_name("cali_jump")
-        labs.run("bpftool", "map", "pin", "id", array, str(array_pin))
-        key = ("key", "0", "0", "0", "0")
-        update = ("map", "update", "id", array, *key, "value", "pinned", lab.pin("pass"))
-        # The loader's own close empties the array too, in the background, perhaps after an update.
-        for _moment in range(5):
-            labs.run("bpftool", *update)
-            time.sleep(0.1)
-        if emptied:
-            array_pin.unlink()
-            wait_until_empty(array)
-
-
-def wait_until_empty(array: str) -> None:
-    """The kernel does it in the background."""
-    deadline = time.monotonic() + 20
-    while '"value"' in labs.run("bpftool", "-j", "map", "dump", "id", array):
-        assert time.monotonic() < deadline, f"program array {array} was not emptied"
-        time.sleep(0.01)
+def jumping(
+    lab: Lab, interface: str, ingress: Mapping[int, int], egress: Mapping[int, int]
+) -> Path:
+    """Preambles that jump; the program array, which holds a program at index 7, as its pin."""
+    pins = Path(f"/sys/fs/bpf/{lab.netns}-{interface}")
+    pins.mkdir()
+    compiled = preamble.compile_preamble("", lab.objects)
+    for hook, jumps in (("ingress", ingress), ("egress", egress)):
+        values = preamble.constants(preamble.V3_28, interface, jumps)
+        lab.attach(interface, hook, 1, pin=str(preamble.load(compiled, values, pins)))
+    preamble.fill(pins / "cali_progs3", 7, lab.pin())
+    preamble.fill(pins / "cali_jump3", 12, lab.pin())
+    return pins / "cali_progs3"
 
 
 def full_array(lab: Lab, interface: str) -> None:
-    jumping(lab, interface, emptied=False)
+    jumping(lab, interface, {0: 7, 1: 12}, {0: 7, 1: 12})
+
+
+def main_missing(lab: Lab, interface: str) -> None:
+    jumping(lab, interface, {0: 7, 1: 12}, {0: 8, 1: 12})
 
 
 def empty_array(lab: Lab, interface: str) -> None:
-    jumping(lab, interface, emptied=True)
+    """The kernel empties an array in the background when its last pin goes (calico #6739)."""
+    array = jumping(lab, interface, {0: 7, 1: 12}, {0: 7, 1: 12})
+    number = str(json.loads(labs.run("bpftool", "-j", "map", "show", "pinned", str(array)))["id"])
+    array.unlink()
+    deadline = time.monotonic() + 20
+    while '"value"' in labs.run("bpftool", "-j", "map", "dump", "id", number):
+        assert time.monotonic() < deadline, f"program array {number} was not emptied"
+        time.sleep(0.01)
 
 
 def ingress_qdisc(lab: Lab, interface: str) -> None:
@@ -323,6 +297,11 @@ STATES: dict[str, State] = {
             stays("empty_prog_array", "egress", REATTACH),
         ),
         "drifted", extra=empty_array,
+    ),
+    "main program missing": State(
+        (),
+        (stays("missing_jump_target", "egress", REATTACH),),
+        "drifted", extra=main_missing,
     ),
     # --- TCX --------------------------------------------------------------------------------------
     "TCX one hook missing": State(

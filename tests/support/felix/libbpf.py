@@ -47,7 +47,7 @@ class _TcOptions(ctypes.Structure):
     )
 
 
-def _checked(result: int) -> int:
+def checked(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
@@ -69,9 +69,9 @@ def loaded(path: Path, program: str = "cali_tc_preamble") -> Iterator[int]:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(path))
     try:
-        _checked(_libbpf.bpf_object__load(opened))
+        checked(_libbpf.bpf_object__load(opened))
         found = _libbpf.bpf_object__find_program_by_name(opened, program.encode())
-        yield _checked(_libbpf.bpf_program__fd(ctypes.c_void_p(found)))
+        yield checked(_libbpf.bpf_program__fd(ctypes.c_void_p(found)))
     finally:
         _libbpf.bpf_object__close(opened)
 
@@ -86,15 +86,15 @@ def attach(
     flags = _TC_F_REPLACE if replace else 0
     options = _TcOptions(ctypes.sizeof(_TcOptions), fd, flags, 0, handle, priority)
     where = _tc_hook(interface, 1 << HOOKS.index(hook))
-    _checked(_libbpf.bpf_tc_attach(ctypes.byref(where), ctypes.byref(options)))
+    checked(_libbpf.bpf_tc_attach(ctypes.byref(where), ctypes.byref(options)))
     return options.priority, options.handle
 
 
 def create_clsact(interface: str) -> None:
     """:raises OSError: EEXIST where an ingress qdisc sits in its place."""
-    _checked(_libbpf.bpf_tc_hook_create(ctypes.byref(_tc_hook(interface, 1))))
+    checked(_libbpf.bpf_tc_hook_create(ctypes.byref(_tc_hook(interface, 1))))
 
 
 def remove_clsact(interface: str) -> None:
     """With all that is attached to it."""
-    _checked(_libbpf.bpf_tc_hook_destroy(ctypes.byref(_tc_hook(interface, _BOTH_HOOKS))))
+    checked(_libbpf.bpf_tc_hook_destroy(ctypes.byref(_tc_hook(interface, _BOTH_HOOKS))))

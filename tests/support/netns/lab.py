@@ -354,6 +354,4 @@ def new_lab(objects: Path) -> Iterator[Lab]:
     finally:
         pyroute2_netns.remove(name)
         for pins in Path("/sys/fs/bpf").glob(f"{name}-*"):
-            for pin in pins.iterdir():
-                pin.unlink()
-            pins.rmdir()
+            shutil.rmtree(pins)

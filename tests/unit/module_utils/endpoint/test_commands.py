@@ -207,7 +207,9 @@ def test_a_refusal_by_the_kernel_fails_with_what_was_done(kernel: Kernel) -> Non
 
 
 def test_unread_objects_are_a_warning() -> None:
-    warnings = commands._warnings({"tcx": "query TCX: EPERM (Operation not permitted)"})
+    warnings = commands._warnings(
+        {"tcx": "query TCX: EPERM (Operation not permitted); run as root"}
+    )
     assert "could not read tcx (query TCX: EPERM" in warnings[0]
     assert "root" in warnings[0]
 

@@ -20,9 +20,11 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Endpoint,
     Finding,
     Hook,
+    MissingTarget,
     Policy,
     Qdisc,
     Severity,
+    Target,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     at,
@@ -49,6 +51,7 @@ EGRESS_1 = at(1, program=20)
 LEGACY = "calico_from_wor:[20]"
 PIN = DeadPin(Hook.EGRESS, "/pins/egress")
 EMPTY = EmptyProgArray(Hook.INGRESS, 10, 3, "cali_jump3")
+NO_MAIN = MissingTarget(Hook.INGRESS, 10, Target.MAIN, "index 8 of cali_progs3 (map 3)")
 
 
 def around_a_stranger(before: int, behind: int) -> Attachments:
@@ -452,6 +455,13 @@ CASES = (
         B,
         "ok",
         ("empty_prog_array ingress",),
+    ),
+    Case(
+        "a main program that is missing",
+        endpoint(at(1), EGRESS_1, missing_targets=(NO_MAIN,)),
+        B,
+        "ok",
+        ("missing_jump_target ingress",),
     ),
     Case(
         "programs that the kernel does not name",
