@@ -1,15 +1,17 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A repair killed after each of its writes: no hook is worse off, and a second run finishes it.
+"""A repair killed after each of its writes and of its system calls.
 
-Every program drops, so a packet that gets through afterwards passed a hook without a program.
+No hook is worse off, and a second run finishes it. Every program drops, so a packet that gets
+through afterwards passed a hook without a program.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from itertools import count
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Verdict,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
+from ansible_collections.dataplane.calico_bpf.tests.support.netns.ptrace import killed_at
 from ansible_collections.dataplane.calico_bpf.tests.support.traffic.traffic import (
     AUTO,
     DRIFTS,
@@ -137,6 +140,36 @@ def test_killed_after_each_write(kind: str, lab: Lab) -> None:
             _assert_finished(stage, drift.policy, hooks)
             for hook in hooks:
                 _assert_denied(stage, hook, flows[hook])
+
+
+#: Of the states that were attacked, those that a repair may change; the others are not touched.
+_AT_EACH_CALL = [*_SYMMETRIC, "handles 1 and 2", "detour past protocol ip"]
+
+
+@pytest.mark.parametrize("kind", _AT_EACH_CALL)
+def test_killed_after_each_system_call(kind: str, lab: Lab) -> None:
+    """Nothing is worse after any call. What is left is repaired by the next run."""
+    drift = _KILLED[kind]
+    hooks = [hook for hook in HOOKS if drift.at(hook)]
+    stage = Stage(lab, _INTERFACE, "deny")
+    stage.set_out(drift)
+    before = _severities(stage, drift.policy)
+    left: dict[str, int] = {}
+    for calls in count(1):
+        if not killed_at(calls, lambda: stage.repair(drift.policy)):
+            break
+        state = str([lab.filters(_INTERFACE, hook) for hook in HOOKS])
+        if state not in left:
+            left[state] = calls
+            now = _severities(stage, drift.policy)
+            assert [b for b, severity in now.items() if severity > before[b]] == [], calls
+            for hook in hooks if drift.enforced else ():
+                filters = lab.filters(_INTERFACE, hook)
+                assert any(f.direct_action and f.name.startswith("cali_tc") for f in filters), calls
+            _assert_finished(stage, drift.policy, hooks)
+        stage.set_out(drift)
+    assert calls > 40
+    assert len(left) == drift.writes + 1
 
 
 def _assert_finished(stage: Stage, policy: Policy, hooks: list[str]) -> None:
