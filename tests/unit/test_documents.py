@@ -8,6 +8,7 @@ A check takes the text of a document and returns what is wrong in it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +19,12 @@ import yaml
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import Code
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.permissions import needed
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout.settings import (
+    INTERNAL,
+    PREFIX,
+    SETTINGS,
+    Setting,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
@@ -135,6 +142,7 @@ def unknown_plugins(_document: Path, text: str) -> set[str]:
 
 def unknown_variables(_document: Path, text: str) -> set[str]:
     named = set(re.findall(r"\bcalico_bpf_[a-z_]+", code_of(text)))
+    named -= {PREFIX + setting.name for setting in SETTINGS}
     return {name for name in named if not re.search(rf"\b{name}\b", read_by_users())}
 
 
@@ -228,13 +236,32 @@ def test_the_readme_lists_every_module_and_role() -> None:
     assert first_words(README.read_text()) == modules | set(ROLES)
 
 
-def test_every_setting_of_the_playbooks_is_in_operations() -> None:
-    playbooks = "\n".join(path.read_text() for path in CHECKOUT.glob("playbooks/**/*.yml"))
-    settings = set(re.findall(r"\b(calico_bpf_\w+)(?:\.\w+)? \| default\((?!omit)", playbooks))
-    internal = set(re.findall(r"^\s+(?:register: )?(calico_bpf_\w+)(?::|$)", playbooks, re.M))
-    operations = first_words((CHECKOUT / "docs/operations.md").read_text())
-    assert len(settings - internal) > 10
-    assert settings - internal - operations == set()
+def test_operations_lists_the_settings() -> None:
+    operations = (CHECKOUT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| `(calico_bpf_\w+)` \| (.*?) \| (.*) \|$", operations, re.M)
+    assert rows == [(PREFIX + s.name, default_of(s), s.meaning) for s in SETTINGS]
+
+
+def default_of(setting: Setting) -> str:
+    if setting.default is None or setting.default == {}:
+        return ""
+    text = isinstance(setting.default, str)
+    return f"`{setting.default if text else json.dumps(setting.default)}`"
+
+
+def test_every_variable_of_the_playbooks_is_a_setting_or_their_own() -> None:
+    files = [*CHECKOUT.glob("playbooks/**/*.yml"), *CHECKOUT.glob("roles/**/*.yml")]
+    text = "\n".join(path.read_text() for path in files)
+    named = set(re.findall(r"(?<!dataplane\.)(?<!group/dataplane\.)\bcalico_bpf_\w+", text))
+    set_by_them = set(re.findall(r"^\s+(?:register: )?(calico_bpf_\w+)(?::|$)", text, re.M))
+    artifacts = {
+        "calico_bpf_audit",
+        "calico_bpf_repair",
+        "calico_bpf_rollout",
+        "calico_bpf_rollback",
+    }
+    assert named - artifacts <= INTERNAL | {PREFIX + setting.name for setting in SETTINGS}
+    assert INTERNAL - {"calico_bpf_settings"} == set_by_them - artifacts
 
 
 def test_every_finding_is_explained() -> None:

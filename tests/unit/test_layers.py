@@ -37,7 +37,7 @@ PURE = (
     "felix/log.py", "felix/health.py", "felix/metrics.py", "felix/churn.py",
     "rollout/cluster.py", "rollout/preflight.py", "rollout/permissions.py",
     "rollout/maintenance_window.py", "rollout/node_checks.py", "rollout/room.py",
-    "rollout/endpoint_outline.py",
+    "rollout/endpoint_outline.py", "rollout/settings.py", "rollout/setting_kinds.py",
     "rollout/serialize.py",
 )  # fmt: skip
 #: A journal is a file, and an error has the words of errno (os.strerror).
