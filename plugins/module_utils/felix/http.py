@@ -1,19 +1,26 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP GET with a deadline, without proxies."""
+"""HTTP GET with one deadline for the whole exchange and a limit of bytes, without proxies.
+
+Another process of the node may answer in place of Felix. The timeout of a socket limits each read
+alone, so that headers, chunks or trailers that arrive byte by byte, or ``100 Continue`` again and
+again, never end. Therefore the socket is shut down at the deadline.
+"""
 
 from __future__ import annotations
 
 import errno
 import http.client
-import time
+import socket
+import threading
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import DataplaneError, Refusal
 
-_MOST = 16 << 20
+#: Felix's metrics of a large cluster have about one MiB.
+_MOST = 8 << 20
 
 
 class Unreachable(DataplaneError):
@@ -55,16 +62,61 @@ def get(url: str, timeout: float) -> Answer:
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    deadline = time.monotonic() + timeout
+    what = f"GET {without_credentials(url)}"
+    deadline = _Deadline(connection, timeout)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = _read(response, deadline)
-        return Answer(response.status, response.reason, body.decode(errors="replace"))
-    except (OSError, UnicodeError, http.client.HTTPException) as error:
-        raise unreachable(f"GET {url}", error, timeout) from None
-    finally:
-        connection.close()
+        with deadline:
+            connection.connect()
+            deadline.holds(connection.sock)
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                body = response.read(_MOST + 1)
+    except (OSError, UnicodeError, ValueError, http.client.HTTPException) as error:
+        raise unreachable(what, TimeoutError() if deadline.passed else error, timeout) from None
+    if deadline.passed:
+        raise unreachable(what, TimeoutError(), timeout)
+    if len(body) > _MOST:
+        raise Unreachable(f"{what}: the answer is longer than {_MOST >> 20} MiB")
+    return Answer(response.status, response.reason, body.decode(errors="replace"))
+
+
+def without_credentials(url: str) -> str:
+    """``url`` without its user and password, which must not be shown."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class _Deadline:
+    """Shuts a connection's socket down after ``seconds``, so that no read outlives them."""
+
+    def __init__(self, connection: http.client.HTTPConnection, seconds: float) -> None:
+        self._connection = connection
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self.passed = False
+
+    def holds(self, connected: socket.socket | None) -> None:
+        """The connection forgets its socket while the body of an answer is still read."""
+        self._socket = connected
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._timer.cancel()
+        self._connection.close()
+
+    def _end(self) -> None:
+        self.passed = True
+        connected = self._socket or self._connection.sock
+        if connected is None:  # the name is being resolved, or the connect has its own timeout
+            return
+        try:
+            connected.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):
+                raise
 
 
 def unreachable(what: str, error: Exception, timeout: float) -> Unreachable:
@@ -73,16 +125,3 @@ def unreachable(what: str, error: Exception, timeout: float) -> Unreachable:
     number = error.errno if isinstance(error, OSError) else None
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
     return Unreachable(f"{what}: {text}", refused=number == errno.ECONNREFUSED)
-
-
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The body; the deadline also holds for a body that arrives slowly."""
-    body = b""
-    while len(body) < _MOST:
-        piece = response.read1(1 << 16)
-        if not piece:
-            break
-        body += piece
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return body

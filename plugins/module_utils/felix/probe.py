@@ -31,7 +31,8 @@ class ProbeTarget:
     interface: str | None
 
     def __str__(self) -> str:
-        what = self.url or f"{self.host}:{self.port}"
+        url = http_get.without_credentials(self.url) if self.url else None
+        what = url or f"{self.host}:{self.port}"
         return f"{what} from {self.interface}" if self.interface else what
 
 
@@ -122,7 +123,8 @@ def _reach(target: ProbeTarget, found: Probe, timeout: float) -> None:
         answer = http_get.get(target.url, timeout)
         found.status = answer.status
         if answer.status >= 400:
-            found.error = f"GET {target.url}: HTTP {answer.status} {answer.reason}"
+            url = http_get.without_credentials(target.url)
+            found.error = f"GET {url}: HTTP {answer.status} {answer.reason}"
         return
     connection = http.client.HTTPConnection(target.host or "", target.port, timeout=timeout)
     try:
