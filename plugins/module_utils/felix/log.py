@@ -35,6 +35,8 @@ _NOT_ATTACHED = "({false 0 0})"
 _DIRTY = ("leaving it dirty", "Failed to apply policy to interface, will retry")
 #: The most lines of one message that are read.
 _LONGEST = 30
+#: The most characters of a line and of a message that are read; an error of tc has a few hundred.
+_MOST_LINE = 1 << 14
 
 _CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S+) std(?:out|err) ([FP])\S* ")
 _PREFIX = re.compile(
@@ -181,7 +183,7 @@ def _entry(text: str, at: int) -> _Entry:
         if _PREFIX.match(more):
             break
         message += more
-    return _Entry(_utc(stamp or f"{first[1]}T{first[2]}Z"), message.strip())
+    return _Entry(_utc(stamp or f"{first[1]}T{first[2]}Z"), message[:_MOST_LINE].strip())
 
 
 def _lines_after(text: str, at: int) -> Iterator[int]:
@@ -198,13 +200,13 @@ def _unwrapped(text: str, at: int) -> tuple[str | None, str]:
     With a newline at its end, unless the runtime marks the line as partial.
     """
     end = text.find("\n", at)
-    line = text[at : end if end >= 0 else len(text)]
+    line = text[at : min(end if end >= 0 else len(text), at + _MOST_LINE)]
     if line.startswith('{"'):
         try:
             entry = json.loads(line)
             return str(entry["time"]), str(entry["log"])
-        except (ValueError, KeyError):
-            return None, line + "\n"  # cut off
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None, line + "\n"  # cut off, or of another program
     cri = _CRI.match(line)
     if cri is None:
         return None, line + "\n"
@@ -212,12 +214,18 @@ def _unwrapped(text: str, at: int) -> tuple[str | None, str]:
 
 
 def _utc(stamp: str | None) -> str | None:
-    """``stamp``, of any zone and precision, to the second; without a zone it is read as UTC."""
+    """``stamp``, of any zone and precision, to the second; without a zone it is read as UTC.
+
+    None if it is not a time.
+    """
     if stamp is None:
         return None
-    moment = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")
     zone = _ZONE.search(stamp, 19)
-    if zone:
-        offset = timedelta(hours=int(zone[2]), minutes=int(zone[3]))
-        moment += -offset if zone[1] == "+" else offset
+    try:
+        moment = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")
+        if zone:
+            offset = timedelta(hours=int(zone[2]), minutes=int(zone[3]))
+            moment += -offset if zone[1] == "+" else offset
+    except (ValueError, OverflowError):  # not a time, or before year 1
+        return None
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Sequence
 
 from ..errors import DataplaneError
@@ -17,6 +18,8 @@ DEFAULT = (
     "/var/log/pods/kube-system_calico-node-*/calico-node/*.log",
     "/var/log/pods/calico-system_calico-node-*/calico-node/*.log",
 )
+#: Bytes that are read of a file, its last. The kubelet rotates a file of 10 MiB by default.
+_MOST = 16 << 20
 
 
 def find(globs: Sequence[str], pod_uid: str | None = None) -> list[str]:
@@ -36,12 +39,28 @@ def find(globs: Sequence[str], pod_uid: str | None = None) -> list[str]:
 
 
 def read(paths: Sequence[str]) -> str:
-    """:raises DataplaneError: a file cannot be read."""
-    texts = []
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                texts.append(file.read())
-        except OSError as error:
-            raise DataplaneError(f"cannot read {path}: {error.strerror}") from None
-    return "".join(texts)
+    """The end of each file, one after the other.
+
+    :raises DataplaneError: a file cannot be read, or is not a regular one.
+    """
+    return "".join(_end_of(path) for path in paths)
+
+
+def _end_of(path: str) -> str:
+    """Whole lines. A FIFO would not be opened, and a device not end; links may point to both."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise DataplaneError(f"cannot read {path}: it is not a regular file")
+            cut = about.st_size > _MOST
+            file.seek(about.st_size - _MOST if cut else 0)
+            found = file.read(_MOST)
+    except OSError as error:
+        raise DataplaneError(f"cannot read {path}: {error.strerror}") from None
+    whole = found[found.find(b"\n") + 1 :] if cut else found
+    return whole.decode(errors="replace")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

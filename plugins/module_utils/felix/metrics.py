@@ -10,6 +10,7 @@ interfaces of the host, so ``happy``, which counts only workloads, is less even 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from ..errors import DataplaneError
 
@@ -18,6 +19,8 @@ _NAMES = {
     "dirty": "felix_bpf_dirty_dataplane_endpoints",
     "happy": "felix_bpf_happy_dataplane_endpoints",
 }
+#: Each metric has two lines about it and one with its value.
+_MOST_LINES, _MOST_LINE = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,18 @@ class Metrics:
 def read(text: str) -> Metrics:
     """:raises DataplaneError: there is no parser, or ``text`` does not have these metrics."""
     # Parse only the three wanted metrics: parsing several hundred takes longer than all the rest.
-    wanted = [line for line in text.splitlines() if "dataplane_endpoints" in line]
+    lines = (line for line in text.splitlines() if "dataplane_endpoints" in line)
+    wanted = [line[:_MOST_LINE] for line in islice(lines, _MOST_LINES)]
     values = _values("\n".join(wanted) + "\n")
     missing = [name for name in _NAMES.values() if name not in values]
     if missing:
         raise DataplaneError(
             f"the metrics have no {', '.join(missing)}: check that metrics_url is Felix's"
         )
-    return Metrics(**{field: int(values[name]) for field, name in _NAMES.items()})
+    try:
+        return Metrics(**{field: int(values[name]) for field, name in _NAMES.items()})
+    except (ValueError, OverflowError):
+        raise DataplaneError("the counts of endpoints in the metrics are not numbers") from None
 
 
 def _values(text: str) -> dict[str, float]:
