@@ -89,6 +89,29 @@ def at_version(template: Object, wanted: str, folder: str | None = None) -> dict
     }
 
 
+def lost_suffixes(template: Object, wanted: Mapping[str, str]) -> dict[str, str]:
+    """The tags of Calico's containers whose suffix the ``wanted`` images do not have.
+
+    Distributions publish a release under such a tag of their own, for example v3.29.5-0 (k0s).
+    """
+    lost = {}
+    for _group, name, found in _calico_containers(template):
+        was, becomes = found.release, image(wanted[name]).release
+        variant = was is not None and was.final and was.suffix
+        if variant and becomes is not None and not becomes.suffix:
+            lost[name] = found.tag or ""
+    return lost
+
+
+def lost_digests(template: Object, wanted: Mapping[str, str]) -> list[str]:
+    """The containers of Calico whose image has a digest, which the ``wanted`` one has not."""
+    return [
+        name
+        for _group, name, found in _calico_containers(template)
+        if found.digest and not image(wanted[name]).digest
+    ]
+
+
 def images_patch(template: Object, wanted: Mapping[str, str]) -> Patch:
     """The strategic merge patch of a DaemonSet that sets the ``wanted`` images."""
     spec: dict[str, Any] = {}

@@ -17,6 +17,8 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.calico.images
     image,
     images,
     images_patch,
+    lost_digests,
+    lost_suffixes,
     template_patch,
     version,
 )
@@ -135,3 +137,28 @@ def test_the_environment_is_calico_nodes() -> None:
     containers += [{"name": "calico-node", "env": env}]
     assert environment({"spec": {"containers": containers}}) == {"A": "1", "B": None, "C": ""}
     assert environment({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("node", "version", "lost"),
+    [
+        ("k0s/node:v3.29.5-0", "v3.29.7", True),
+        ("k0s/node:v3.29.5-0", "v3.29.7-0", False),
+        ("k0s/node:v3.29.5-amd64", "v3.29.7", True),
+        ("k0s/node:v3.29.5", "v3.29.7", False),
+        ("k0s/node:v3.29.7-rc1", "v3.29.7", False),
+        ("k0s/node:v3.29.5-0", "latest", False),
+        ("k0s/node:latest", "v3.29.7", False),
+    ],
+)
+def test_a_suffix_that_a_version_does_not_have(node: str, version: str, lost: bool) -> None:
+    present = template(node, cni="busybox:1")
+    tags = lost_suffixes(present, at_version(present, version))
+    assert tags == (dict.fromkeys(("mount-bpffs", "calico-node"), image(node).tag) if lost else {})
+
+
+def test_a_digest_that_is_lost() -> None:
+    pinned = template("calico/node:v3.29.5@sha256:0a")
+    assert lost_digests(pinned, at_version(pinned, "v3.29.7")) == ["mount-bpffs", "calico-node"]
+    assert lost_digests(pinned, images(pinned)) == []
+    assert lost_digests(PLAIN, at_version(PLAIN, "v3.29.7")) == []
