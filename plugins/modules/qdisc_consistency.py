@@ -353,6 +353,13 @@ not_judged:
   type: list
   elements: str
   sample: []
+not_judged_error:
+  description: >-
+    Why this audit does not show that the node is healthy, and what to do. Null if everything was judged, or if
+    O(allow_no_calico) accepts what was not. O(fail_on_drift) fails with it, and so does the role qdisc_parity.
+  returned: always
+  type: str
+  sample: null
 unread:
   description: What could not be read, and why. Empty for root.
   returned: always

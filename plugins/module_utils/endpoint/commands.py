@@ -101,9 +101,10 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
         audited, verbose=params["verbose_endpoints"], with_diff=with_diff
     )
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
+    result["not_judged_error"] = _not_judged_error(audited, params["allow_no_calico"])
     failure = str(audited.error) if audited.error else None
     if failure is None and params["fail_on_drift"]:
-        failure = _drift_remains(result) or _not_judged(audited, params["allow_no_calico"])
+        failure = _drift_remains(result) or result["not_judged_error"]
     warnings = _warnings(audited.unread)
     if audited.dataplane.mode is not Mode.EBPF:
         warnings += (f"no endpoint was judged: {audited.dataplane.why}",)
@@ -132,17 +133,19 @@ def _drift_remains(result: Mapping[str, Any]) -> str | None:
     )
 
 
-def _not_judged(audited: Audit, allow_no_calico: bool) -> str | None:
-    if allow_no_calico and audited.dataplane.mode is Mode.ABSENT and not audited.unread:
-        return None
-    if not audited.not_judged:
+def _not_judged_error(audited: Audit, allow_no_calico: bool) -> str | None:
+    """Why the audit does not show the health of the node; None if it does, or need not."""
+    absent = audited.dataplane.mode is Mode.ABSENT
+    if not audited.not_judged or (allow_no_calico and absent and not audited.unread):
         return None
     hint = (
-        ". For a host without Calico, set allow_no_calico"
-        if audited.dataplane.mode is Mode.ABSENT
-        else ""
+        ". For hosts without Calico, set calico_bpf_allow_no_calico (playbooks), "
+        "qdisc_parity_allow_no_calico (role) or allow_no_calico (module)"
     )
-    return f"the endpoints were not all judged: {'; '.join(audited.not_judged)}{hint}"
+    return (
+        f"the endpoints were not all judged: {'; '.join(audited.not_judged)}. That does not mean "
+        f"that they are healthy{hint if absent else ''}"
+    )
 
 
 # --- bpf_endpoint ---------------------------------------------------------------------------------

@@ -169,6 +169,7 @@ def test_what_was_not_judged_fails(
     assert (result.failure is not None) is fails
     assert "no endpoint was judged: no trace" in result.warnings
     assert result.values["dataplane"] == {"mode": mode.value, "why": "no trace"}
+    assert result.values["not_judged_error"] == result.failure
     if fails:
         assert "the endpoints were not all judged: no trace" in str(result.failure)
         assert ("allow_no_calico" in str(result.failure)) is (mode is Mode.ABSENT)
@@ -182,8 +183,15 @@ def test_what_could_not_be_read_fails(kernel: Kernel, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(bpf, "tcx_programs", denied)
     params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True, "allow_no_calico": True}
-    failure = commands.qdisc_consistency(params, False, False).failure
+    result = commands.qdisc_consistency(params, False, False)
+    failure = result.failure
+    assert result.values["not_judged_error"] == failure
     assert "the endpoints were not all judged: could not read tcx (query TCX: EPERM" in str(failure)
+
+
+def test_nothing_is_left_to_judge_on_a_healthy_node(kernel: Kernel) -> None:
+    kernel.put(endpoint(at(1), at(1, program=20)))
+    assert commands.qdisc_consistency(CONSISTENCY, False, False).values["not_judged_error"] is None
 
 
 def test_many_drifted_endpoints_are_abbreviated(kernel: Kernel) -> None:
