@@ -119,6 +119,7 @@ class Code(str, Enum):
     FOREIGN_FILTER_FIRST = "foreign_filter_first"
     STALE_PROGRAM = "stale_program"
     EMPTY_PROG_ARRAY = "empty_prog_array"
+    FELIX_FAILS = "felix_fails"
 
 
 class Action(str, Enum):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -47,6 +48,15 @@ class Snapshot:
     endpoints: tuple[Endpoint, ...]
     vanished: tuple[str, ...] = ()
     unread: dict[str, str] = field(default_factory=dict)
+    #: Nanoseconds from boot to the start of the read.
+    began_at: int = 0
+    #: By interface, nanoseconds from boot to the load of the newest program that Calico enforces.
+    newest_load: dict[str, int] = field(default_factory=dict)
+
+    def is_fresh(self, interface: str, seconds: float) -> bool:
+        """Whether Felix loaded a program of ``interface`` less than ``seconds`` before the read."""
+        loaded_at = self.newest_load.get(interface)
+        return loaded_at is not None and self.began_at - loaded_at < seconds * 1e9
 
 
 def matching(names: Iterable[str], wanted: Iterable[str], exclude: Iterable[str]) -> list[str]:
@@ -74,6 +84,7 @@ class Reader:
         self._has_tcx = True
         self._may_open_programs = True
         self._empty: dict[int, tuple[str, bool]] = {}
+        self._newest_load: dict[str, int] = {}
 
     def read(self, wanted: Iterable[str], exclude: Iterable[str] = ()) -> Snapshot:
         """:raises KernelError: EINTR if links were added or removed during every dump."""
@@ -91,6 +102,8 @@ class Reader:
     def _read(self, choose: Callable[[Iterable[str]], list[str]]) -> Snapshot:
         self._unread = {}
         self._empty = {}
+        self._newest_load = {}
+        began_at = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         links = self._tc.links()
         qdiscs = self._tc.clsact_qdiscs()
         names = choose(links)
@@ -101,7 +114,7 @@ class Reader:
         ]
         vanished = self._vanished(endpoints)
         kept = tuple(e for e in endpoints if e.interface not in vanished)
-        return Snapshot(kept, tuple(sorted(vanished)), self._unread)
+        return Snapshot(kept, tuple(sorted(vanished)), self._unread, began_at, self._newest_load)
 
     def _qdisc(self, name: str, ifindex: int, qdiscs: dict[int, Qdisc]) -> Qdisc:
         """One that the dump lacks is read alone, since a dump may lack some that exist."""
@@ -123,7 +136,7 @@ class Reader:
         egress = self._attached(name, ifindex, qdisc, Hook.EGRESS)
         with located(name):
             dead = self._dead_pins(name, pins) if pins else ()
-            empty = self._empty_prog_arrays(ingress, egress) if self._look_into_programs else ()
+            empty = self._empty_prog_arrays(name, ingress, egress)
         return Endpoint(
             interface=name,
             ifindex=ifindex,
@@ -279,22 +292,24 @@ class Reader:
     # --- program arrays -----------------------------------------------------------------------
 
     def _empty_prog_arrays(
-        self, ingress: Attachments, egress: Attachments
+        self, name: str, ingress: Attachments, egress: Attachments
     ) -> tuple[EmptyProgArray, ...]:
-        if not self._may_open_programs:
+        """Also notes when the programs were loaded, which the same call reads."""
+        if not (self._look_into_programs and self._may_open_programs):
             return ()
-        found = []
+        found: list[EmptyProgArray] = []
         for hook, attachments in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
             for a in attachments:
                 if a.calico and a.enforces:
-                    found += self._empty_of(hook, a.program_id)
+                    found += self._empty_of(name, hook, a.program_id)
                     break
         return tuple(found)
 
-    def _empty_of(self, hook: Hook, program_id: int) -> list[EmptyProgArray]:
+    def _empty_of(self, name: str, hook: Hook, program_id: int) -> list[EmptyProgArray]:
         info = self._program(program_id)
         if info is None:
             return []
+        self._newest_load[name] = max(info.loaded_at, self._newest_load.get(name, 0))
         for map_id in info.map_ids:
             if map_id not in self._empty:
                 self._empty[map_id] = _empty_prog_array(map_id)

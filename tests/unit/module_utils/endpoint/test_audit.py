@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audi
     AuditOptions,
     audit,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import (
+    assess,
+)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.dataplane import (
     Dataplane,
@@ -30,6 +34,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.datapl
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
+    Behaviour,
     Endpoint,
     Outlook,
     Plan,
@@ -44,7 +49,10 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     ours,
     tcx,
 )
-from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import (
+    Kernel,
+    Program,
+)
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.strategies import endpoints
 
 HEALTHY = endpoint(at(1), at(1, program=20))
@@ -71,10 +79,11 @@ def run(
     **options: Any,
 ) -> Audit:
     order = AuditOptions(**{"interfaces": ("cali*",), "mode": mode, **options})
-    reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
+    reader = Reader(kernel, look_into_programs=True, tcx_pins="/nowhere")
 
-    def sleep(_unused: float) -> None:
-        while_settling()
+    def sleep(seconds: float) -> None:
+        if seconds:
+            while_settling()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -193,6 +202,103 @@ def test_an_interface_deleted_during_a_read_has_vanished(kernel: Kernel) -> None
 
     kernel.before_call = before
     assert verdicts(run(kernel)) == {"cali1": Verdict.VANISHED, "cali2": Verdict.CONSISTENT}
+
+
+# --- what one look cannot show --------------------------------------------------------------------
+
+
+def felix_loads(kernel: Kernel, *programs: int, seconds_ago: float = 0.0) -> None:
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - round(seconds_ago * 1e9)
+    for program in programs:
+        kernel.programs[program] = Program("cali_tc_preambl", now)
+
+
+def between_the_hooks(kernel: Kernel) -> Callable[[], None]:
+    """A Felix that adds, then deletes: hooks at 1 and 2, of which ingress moved to 2 just now.
+
+    :returns: what Felix does during the first wait: egress moves to 1.
+    """
+    felix_loads(kernel, 30)
+    kernel.put(endpoint(at(2, program=30), at(2, program=20)))
+
+    def finish_the_pass() -> None:
+        if kernel.programs.setdefault(40, Program("cali_tc_preambl", 0)).loaded_at == 0:
+            felix_loads(kernel, 30, 40, seconds_ago=1.5)
+            kernel.put(endpoint(at(2, program=30), at(1, program=40)))
+
+    return finish_the_pass
+
+
+def test_an_endpoint_between_the_hooks_of_a_pass_is_not_called_healthy(kernel: Kernel) -> None:
+    seen = run(kernel, AuditMode.AUDIT, between_the_hooks(kernel))
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.DRIFTED}
+    assert seen.outcomes[0].found.outlook is Outlook.STUCK
+
+
+def test_a_repair_finds_what_the_first_look_hid(kernel: Kernel) -> None:
+    seen = run(kernel, AuditMode.REPAIR, between_the_hooks(kernel))
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.REPAIRED}
+
+
+def test_drift_between_the_hooks_of_the_next_pass_is_not_called_healthy(kernel: Kernel) -> None:
+    """The first look shows drift, the second falls between the hooks."""
+    kernel.put(MISMATCH)
+    finish: list[Callable[[], None]] = []
+
+    def felix_works() -> None:
+        if finish:
+            finish[0]()
+        else:
+            finish.append(between_the_hooks(kernel))
+
+    seen = run(kernel, AuditMode.AUDIT, felix_works)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.DRIFTED}
+
+
+def test_a_pass_that_ends_well_is_healthy(kernel: Kernel) -> None:
+    """Read after one hook of two: first a mismatch, then both hooks have moved."""
+    felix_loads(kernel, 30)
+    kernel.put(endpoint(at(2, program=30), at(1, program=20)))
+
+    def finish_the_pass() -> None:
+        felix_loads(kernel, 30, 40, seconds_ago=1.5)
+        kernel.put(endpoint(at(2, program=30), at(2, program=40)))
+
+    seen = run(kernel, AuditMode.AUDIT, finish_the_pass)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.CONSISTENT}
+
+
+def test_an_endpoint_that_is_attached_again_before_each_look_is_not_healthy(
+    kernel: Kernel,
+) -> None:
+    kernel.put(HEALTHY)
+    felix_loads(kernel, 10, 20)
+    seen = run(kernel, AuditMode.AUDIT, lambda: felix_loads(kernel, 10, 20))
+    assert verdicts(seen) == {HEALTHY.interface: Verdict.CONTENDED}
+    assert "tc_churn_info" in seen.outcomes[0].notes[0]
+
+
+def test_a_pass_after_the_repair_is_waited_for(kernel: Kernel) -> None:
+    """The last look falls between the hooks of a pass that ends well."""
+    kernel.put(MISMATCH)
+    last = [endpoint(at(2, program=30), at(2, program=40)), endpoint(at(2, program=30), at(1))]
+
+    def felix_comes_late() -> None:
+        if kernel.writes and last:
+            kernel.put(last.pop())
+            felix_loads(kernel, 30, 40, seconds_ago=0 if last else 1.5)
+
+    seen = run(kernel, AuditMode.REPAIR, felix_comes_late)
+    assert verdicts(seen) == {MISMATCH.interface: Verdict.REPAIRED}
+
+
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@given(endpoints())
+def test_what_fails_again_and_again_is_drift_in_each_of_its_states(state: Endpoint) -> None:
+    """An endpoint whose passes fail and succeed in turn is drifted after either."""
+    for behaviour in Behaviour:
+        judged = assess(state, Policy(behaviour))
+        assert judged.drifted or not judged.outlook.lasts
 
 
 # --- what is done ---------------------------------------------------------------------------------

@@ -454,6 +454,19 @@ CASES = (
         ("empty_prog_array ingress",),
     ),
     Case(
+        "in parity, but Felix 3.31 does not find its own, and no priority is left",
+        endpoint((ours(priority=32768),), (ours(1, 20, priority=32768, name="allow.o:[tc]"),)),
+        D,
+        "stuck",
+        ("felix_fails*",),
+        (
+            "add ingress 49152/1 id 10",
+            "add egress 49152/1 id 20",
+            "delete ingress 32768/1 id 10",
+            "delete egress 32768/1 id 20",
+        ),
+    ),
+    Case(
         "programs that the kernel does not name",
         endpoint((ours(1, 0),), (ours(2, 0),)),
         B,
