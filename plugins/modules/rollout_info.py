@@ -304,7 +304,10 @@ problems:
     warnings:
       description:
         - What does not prevent the run, in the form of RV(problems.blockers). What was accepted, and
-          also V(node_cordoned_by_another), V(pod_not_ready) and V(unread).
+          also V(node_cordoned_by_another) and V(pod_not_ready).
+        - What could not be judged is here too, and never counts as good. V(unread) is what may not be
+          read, V(budget_not_judged) a disruption budget without a current status, V(not_bpf) a mode
+          that is not known, V(no_former_revision) an upgrade without a way back.
       type: list
       elements: dict
 permissions:
