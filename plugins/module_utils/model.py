@@ -206,6 +206,13 @@ class DeadPin(NamedTuple):
     path: str
 
 
+class SharedBlock(NamedTuple):
+    """The index of the block that holds a hook's filters and that other interfaces may use."""
+
+    hook: Hook
+    block: int
+
+
 class EmptyProgArray(NamedTuple):
     """A program array without any entry, which an attached program uses."""
 
@@ -229,6 +236,7 @@ class Endpoint:
     egress: Attachments = ()
     dead_pins: tuple[DeadPin, ...] = ()
     empty_prog_arrays: tuple[EmptyProgArray, ...] = ()
+    shared_blocks: tuple[SharedBlock, ...] = ()
 
     def at(self, hook: Hook) -> Attachments:
         return self.ingress if hook is Hook.INGRESS else self.egress
@@ -246,7 +254,12 @@ class Endpoint:
             egress=egress,
             dead_pins=self.dead_pins,
             empty_prog_arrays=self.empty_prog_arrays,
+            shared_blocks=self.shared_blocks,
         )
+
+    def block(self, hook: Hook) -> int:
+        """The index of the shared block with the filters of ``hook``; 0 if it has its own."""
+        return next((shared.block for shared in self.shared_blocks if shared.hook is hook), 0)
 
     @property
     def has_calico(self) -> bool:
@@ -292,6 +305,11 @@ class Step(NamedTuple):
 Plan = tuple[Step, ...]
 
 
+def filter_operation(action: Action, hook: Hook, slot: Slot) -> str:
+    """The name of a write in an error, such as ``add filter at egress pref 49152 handle 1``."""
+    return f"{action.value} filter at {hook.value} {slot}"
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Findings, plan and outlook of one endpoint from one snapshot."""
@@ -301,6 +319,8 @@ class Judgement:
     outlook: Outlook
     #: The line that Felix would log; None unless the outlook is ``alternates`` or ``stuck``.
     felix_message: str | None = None
+    #: Why the kernel would refuse a plan, which is then empty; for the error of a repair.
+    refusal: str = ""
 
     @property
     def drifted(self) -> bool:

@@ -118,7 +118,8 @@ def audit(
     )
     if options.mode is not AuditMode.REPAIR:
         unrepaired = [_unrepaired(options, look) for look in looks.values()]
-        return Audit((*unrepaired, *aside), dataplane, snapshot.unread)
+        error = _summed_up(unrepaired, [])
+        return Audit((*unrepaired, *aside), dataplane, snapshot.unread, error)
     acted, errors = _repair_all(options, looks, repairer, reader, sleep, watchdog)
     return Audit((*acted, *aside), dataplane, snapshot.unread, _summed_up(acted, errors))
 
@@ -194,9 +195,14 @@ def _restless(look: Look) -> Outcome:
 
 
 def _unrepaired(options: AuditOptions, look: Look) -> Outcome:
-    if options.mode is AuditMode.AUDIT or not look.judgement.plan:
+    if options.mode is AuditMode.AUDIT:
         return _as_seen(look)
-    return _predicted(look, options.policy)
+    return _predicted(look, options.policy) if look.judgement.plan else _not_planned(look)
+
+
+def _not_planned(look: Look) -> Outcome:
+    """Of a repair, or of its prediction: what it does to an endpoint without a plan."""
+    return replace(_as_seen(look), error=look.judgement.refusal)
 
 
 def _repair_all(
@@ -228,7 +234,7 @@ def _repair_all(
 
     for look in looks.values():
         if not look.judgement.plan:
-            finished.append(_as_seen(look))
+            finished.append(_not_planned(look))
             continue
         if watchdog is not None and watchdog.is_full and repaired:
             finish()
@@ -258,8 +264,8 @@ def _summed_up(outcomes: list[Outcome], errors: list[KernelError]) -> DataplaneE
         more = f" and {len(failed) - _MOST_NAMES} more" if len(failed) > _MOST_NAMES else ""
         others.insert(
             0,
-            f"the repair of {len(failed)} endpoints failed: {names}{more}. The others were "
-            "repaired. `error` of each in `endpoints` says what was done there. The first: "
+            f"the repair of {len(failed)} endpoints failed: {names}{more}. That does not affect "
+            "the others. `error` of each in `endpoints` says what was done there. The first: "
             f"{failed[0].error}",
         )
     return DataplaneError("; ".join(others)) if others else None

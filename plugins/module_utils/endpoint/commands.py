@@ -20,9 +20,16 @@ from ..kernel.dataplane import Mode
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
-from ..model import Attachment, AttachType, Endpoint, Hook, ModuleResult, Policy
+from ..model import Action, Attachment, AttachType, Endpoint, Hook, ModuleResult, Policy
 from . import argspec, serialize
-from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
+from .attach import (
+    Change,
+    ProgramAttacher,
+    after_change,
+    find_again,
+    open_endpoint,
+    refuse_shared_block,
+)
 from .attach_tc import TcAttacher
 from .attach_tcx import TcxAttacher
 from .audit import Audit, AuditMode, AuditOptions, audit, vanished
@@ -233,11 +240,12 @@ def _attach(
 
 
 def _detach(reader: Reader, attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoint:
+    gone = [(hook, a) for hook in Hook for a in before.at(hook) if a.calico]
+    for hook, a in gone:
+        refuse_shared_block(before, Action.DELETE, hook, a)
     changes = [
         (hook, Change(a, None, partial(attachers[a.attach_type].remove, hook, a)))
-        for hook in Hook
-        for a in before.at(hook)
-        if a.calico
+        for hook, a in gone
     ]
     return _apply(reader, before, changes, check_mode)
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace as with_changes
 
-from ..model import HOOKS, AttachType, Endpoint, Judgement, Policy, Severity
+from ..model import HOOKS, AttachType, Endpoint, Finding, Judgement, Policy, Severity
 from .findings import assess
 from .plan import plan
+from .shared_block import refused_plan
 
 
 def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
@@ -23,6 +24,16 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
         return seen
     steps, end, unsafe = plan(endpoint, policy)
     findings = seen.findings
+    refused = refused_plan(endpoint, steps)
+    if refused is not None:
+        return Judgement(
+            findings=_with_note(findings, f"NOT REPAIRED: {refused}"),
+            plan=(),
+            outlook=seen.outlook,
+            felix_message=seen.felix_message,
+            refusal=f"{refused}. Nothing was changed at this endpoint. {refused.advice}, and run "
+            "the task again",
+        )
     if steps:
         remaining = {(f.code, f.hook) for f in assess(end, policy).findings}
         findings = tuple(
@@ -30,13 +41,18 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
             for f in findings
         )
     if unsafe:
-        findings = tuple(
-            f
-            if f.repairable or f.severity is not Severity.DRIFT
-            else with_changes(f, message=f"{f.message}. {_not_repaired(endpoint)}")
-            for f in findings
-        )
+        findings = _with_note(findings, _not_repaired(endpoint))
     return Judgement(findings, steps, seen.outlook, seen.felix_message)
+
+
+def _with_note(findings: tuple[Finding, ...], note: str) -> tuple[Finding, ...]:
+    """The findings, those of drift that no plan ends with ``note`` in their message."""
+    return tuple(
+        f
+        if f.repairable or f.severity is not Severity.DRIFT
+        else with_changes(f, message=f"{f.message}. {note}")
+        for f in findings
+    )
 
 
 def _not_repaired(endpoint: Endpoint) -> str:

@@ -145,6 +145,7 @@ class Reader:
             egress=egress,
             dead_pins=dead,
             empty_prog_arrays=empty,
+            shared_blocks=() if qdisc is Qdisc.NONE else self._tc.shared_blocks(ifindex),
         )
 
     def _attached(self, name: str, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:

@@ -26,6 +26,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audi
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.findings import (
     assess,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.dataplane import (
     Dataplane,
@@ -36,10 +37,12 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     AttachType,
     Behaviour,
     Endpoint,
+    Hook,
     Outlook,
     Plan,
     Policy,
     Qdisc,
+    SharedBlock,
     Verdict,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
@@ -356,6 +359,42 @@ def test_endpoints_after_a_refused_one_are_repaired(kernel: Kernel) -> None:
     assert [o.before.interface for o in seen.outcomes if o.error] == ["cali2"]
     assert "cali2 egress: add egress 49152/1: ENOTSUP" in str(seen.error)
     assert "ingress_block" in str(seen.error)
+
+
+@pytest.mark.parametrize("hook", Hook)
+def test_a_plan_that_a_shared_block_refuses_is_not_begun(kernel: Kernel, hook: Hook) -> None:
+    """In check mode and in a real run, with the same words; the audit says it too."""
+    shared = replace(needs_both_hooks(), shared_blocks=(SharedBlock(hook, 3),))
+    kernel.put(named("cali1", 1, shared))
+    kernel.put(named("cali2", 2, MISMATCH))
+    predicted, did = run(kernel, AuditMode.PREDICT), run(kernel, AuditMode.REPAIR)
+    expected = {"cali1": Verdict.DRIFTED, "cali2": Verdict.REPAIRED}
+    assert verdicts(predicted) == verdicts(did) == expected
+    assert str(predicted.error) == str(did.error) == predicted.outcomes[0].error
+    assert did.outcomes[0] == predicted.outcomes[0]
+    assert "ENOTSUP" in str(did.error)
+    assert "shared block 3. Nothing was changed at this endpoint." in str(did.error)
+    assert kernel.endpoints["cali1"] == named("cali1", 1, shared)
+
+
+def needs_both_hooks() -> Endpoint:
+    return endpoint((ours(1, 10, direct_action=False),), (ours(1, 20, direct_action=False),))
+
+
+def test_an_audit_says_that_a_shared_block_prevents_the_repair(kernel: Kernel) -> None:
+    kernel.put(replace(needs_both_hooks(), shared_blocks=(SharedBlock(Hook.EGRESS, 3),)))
+    seen = run(kernel)
+    assert (seen.error, seen.outcomes[0].error, seen.outcomes[0].found.plan) == (None, "", ())
+    for finding in seen.outcomes[0].found.findings:
+        assert not finding.repairable
+        assert "NOT REPAIRED: cali0123456789a egress: " in finding.message
+
+
+def test_a_plan_beside_a_shared_block_is_carried_out(kernel: Kernel) -> None:
+    (step, *_others) = judge(MISMATCH, Policy()).plan
+    other = Hook.INGRESS if step.hook is Hook.EGRESS else Hook.EGRESS
+    kernel.put(replace(MISMATCH, shared_blocks=(SharedBlock(other, 3),)))
+    assert verdicts(run(kernel, AuditMode.REPAIR)) == {MISMATCH.interface: Verdict.REPAIRED}
 
 
 def test_the_error_names_all_refused_endpoints(kernel: Kernel) -> None:
