@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ApiError, Refusal
+from ..errors import ApiError, Refusal, beginning_of
 from .api import BudgetExhausted, ConnectionLost, Kube, discard
 
 _unavailable = ""
@@ -118,10 +118,10 @@ def _api_error(operation: str, error: Any) -> ApiError:
     try:
         status = json.loads(error.body or "{}")
     except ValueError:  # from a proxy, or an API server that is starting
-        status = {"message": str(error.body)[:200]}
+        status = {"message": beginning_of(str(error.body), 200)}
     answer = (operation, error.status, status.get("reason") or error.reason or "")
     causes = (status.get("details") or {}).get("causes") or ()
     if any(cause.get("reason") == "DisruptionBudget" for cause in causes):
         messages = "; ".join(cause["message"] for cause in causes if cause.get("message"))
         return BudgetExhausted(*answer, messages or status.get("message", ""))
-    return ApiError(*answer, status.get("message") or "")
+    return ApiError(*answer, beginning_of(status.get("message") or ""))

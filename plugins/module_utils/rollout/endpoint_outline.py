@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import beginning_of
+
 #: How many endpoints are named before the others are only counted.
 NAMED = 20
 _WORDS = 300
@@ -31,7 +33,7 @@ def outline(endpoints: Sequence[Seen], messages: bool = False) -> str:
 
 def _line(endpoint: Seen, messages: bool) -> str:
     key = "message" if messages else "code"
-    found = ", ".join(str(finding[key])[:_WORDS] for finding in _findings(endpoint))
+    found = ", ".join(beginning_of(str(finding[key]), _WORDS) for finding in _findings(endpoint))
     state = f"{endpoint['interface']} is {endpoint['verdict']}, outlook {endpoint['outlook']}"
     return f"{state}: {found}" if found else state
 

@@ -47,8 +47,8 @@ def answers() -> dict[str, Any]:
     """The answers of a healthy cluster in which every check is good."""
     template = {"spec": {"containers": [IMAGE]}}
     node_info = {"nodeInfo": {"kernelVersion": "5.15.0"}}
-    calico = {"name": "calico-node-x", "namespace": "kube-system", "ownerReferences": OURS}
-    calico["labels"] = {"controller-revision-hash": "one"}
+    labels = {"controller-revision-hash": "one"}
+    calico = {"name": "calico-node-x", "namespace": "kube-system", "labels": labels}
     web = {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}}
     status = {"observedGeneration": 1, "expectedPods": 2, "desiredHealthy": 1}
     return {
@@ -68,7 +68,7 @@ def answers() -> dict[str, Any]:
         ],
         PODS: [
             {
-                "metadata": calico,
+                "metadata": {**calico, "ownerReferences": OURS},
                 "spec": {"nodeName": "a", "containers": [IMAGE]},
                 "status": READY,
             },
