@@ -105,7 +105,10 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
     with _node(params["netns"]) as (tc, reader):
         audited = _watched_audit(order, tc, reader)
     result = serialize.audit_to_dict(
-        audited, verbose=params["verbose_endpoints"], with_diff=with_diff
+        audited,
+        verbose=params["verbose_endpoints"],
+        with_diff=with_diff,
+        most=_most_endpoints(params),
     )
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
     result["not_judged_error"] = _not_judged_error(audited, params["allow_no_calico"])
@@ -120,6 +123,14 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
     return ModuleResult(result, failure, warnings)
 
 
+def _most_endpoints(params: Params) -> int | None:
+    """How many endpoints are listed; None for all."""
+    most = params["max_endpoints"]
+    if most is None:
+        return None if params["verbose_endpoints"] else serialize.MOST_LISTED
+    return int(most) or None
+
+
 def _mode(writing: bool, check_mode: bool) -> AuditMode:
     if not writing:
         return AuditMode.AUDIT
@@ -127,15 +138,16 @@ def _mode(writing: bool, check_mode: bool) -> AuditMode:
 
 
 def _drift_remains(result: Mapping[str, Any]) -> str | None:
-    remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
-    if not remaining:
+    left = sum(result["summary"]["verdicts"][verdict.value] for verdict in serialize.DRIFT_REMAINS)
+    if not left:
         return None
+    remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
     drifted = "; ".join(
         f"{e['interface']}: {', '.join(f['code'] for f in e['remaining'])}" for e in remaining[:5]
     )
-    more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
+    more = f" and {left - 5} more" if left > 5 else ""
     return (
-        f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
+        f"{left} of {result['summary']['endpoints']} endpoints are not consistent: "
         f"{drifted}{more}. The message of each finding in `endpoints` says what to do"
     )
 

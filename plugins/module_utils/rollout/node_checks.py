@@ -181,7 +181,12 @@ def _parity(parity: Seen) -> Check:
     drifted = [e for e in parity["endpoints"] if e["verdict"] in ("drifted", "contended")]
     seen = f"{bad} of {parity['summary']['endpoints']} drifted"
     if bad:
-        return Check("parity", Result.BAD, f"{seen}: {outline(drifted)}", "0 drifted")
+        return Check(
+            "parity",
+            Result.BAD,
+            f"{seen}: {outline(drifted, summary=parity['summary'])}",
+            "0 drifted",
+        )
     if parity["not_judged"]:
         return Check("parity", Result.NOT_JUDGED, "; ".join(parity["not_judged"]), "0 drifted")
     return Check("parity", Result.GOOD, seen, "0 drifted")

@@ -117,6 +117,25 @@ def test_a_host_without_calico_passes_only_if_the_run_says_so() -> None:
         assert "NOT JUDGED: there is no trace of Calico" in output
 
 
+def test_what_a_short_result_does_not_list_still_counts() -> None:
+    with new_rollout(
+        "embedded", nodes=1, endpoints=3, version="v3.29.5", heartbeat=3600
+    ) as rollout:
+        broken = rollout.cluster.seed_mismatch("worker-1", 2)
+        assert len(broken) == 2
+        short = {"calico_bpf_max_endpoints": 1}
+        code, output = play(rollout, "audit.yml", **short)
+        assert code == 0, output
+        assert re.search(r"2 of \d endpoints drifted", output)
+        assert "and 1 more that are not listed (findings of all: handle_mismatch: 2)" in output
+        code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True, **short)
+        assert code == 2, output
+        assert "2 endpoints of worker-1 are not consistent" in output
+        code, output = play(rollout, "repair.yml", **short)
+        assert code == 0, output
+        assert not rollout.broken()
+
+
 def strip(node: Node, interface: str, how: str) -> None:
     if how == "clsact":
         node.exec("tc", "qdisc", "del", "dev", interface, "clsact")
