@@ -319,6 +319,18 @@ encapsulation:
   description: What the pods' traffic is encapsulated with, V(vxlan), V(ipip) or V(none); null where that is not known.
   returned: always
   type: str
+api:
+  description: The API that was read, without credentials.
+  returned: always
+  type: dict
+  contains:
+    server:
+      description: The address of the API server.
+      type: str
+    cluster:
+      description: The cluster's name in the kubeconfig; empty where that is not known.
+      type: str
+  sample: {server: "https://api.prod.example:6443", cluster: prod}
 estimated_seconds:
   description: O(node_duration) for each node that is not done.
   returned: always

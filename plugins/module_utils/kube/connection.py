@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ApiError, Refusal, beginning_of
 from .api import BudgetExhausted, ConnectionLost, Kube, discard
+from .api_server import describe
 
 _unavailable = ""
 try:
@@ -47,6 +48,12 @@ def connect(
     if not hasattr(_core, "kubernetes"):  # kubernetes.core can be imported without it
         raise _missing("the Python library kubernetes is missing")
     return Kube(_Sender(_core, {name: options.get(name) for name in AUTH}), patience, log)
+
+
+def api_server(options: Mapping[str, Any]) -> dict[str, str]:
+    """The ``server`` that ``connect`` reaches with these options, and its ``cluster``'s name."""
+    given = {name: options.get(name) for name in AUTH}
+    return describe(_Sender(_core, given).host, given)
 
 
 def _missing(what: str) -> Refusal:
@@ -86,6 +93,10 @@ class _Sender:
         except self._core.urllib3.exceptions.HTTPError as error:
             raise self._no_answer(operation, error) from error
         return data
+
+    @property
+    def host(self) -> str:
+        return str(self._connected().configuration.host)
 
     def _connected(self) -> Any:
         """The dynamic client; creating it reads the API groups of the server.

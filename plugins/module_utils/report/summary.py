@@ -105,6 +105,9 @@ class Report:
 
     run: str
     title: str
+    #: The cluster's name and the address of its API server; empty if they are not known.
+    cluster: str
+    api_server: str
     check: bool
     verdict: RunVerdict
     started: str
@@ -140,6 +143,7 @@ def summarize(
     for event in own:
         begin.update(event.begin)
     title = str(begin.pop("title", "") or f"Rollout {run}")
+    cluster, api_server = _api(begin)
     versions = _named_nodes(begin.pop("nodes", ()), begin)
     by_node: dict[str, list[Event]] = {name: [] for name in _in_order(versions, own)}
     for event in own:
@@ -167,6 +171,8 @@ def summarize(
     return Report(
         run=run,
         title=title,
+        cluster=cluster,
+        api_server=api_server,
         check=check,
         verdict=verdict,
         started=own[0].at,
@@ -194,6 +200,14 @@ def pods_left(result: PhaseResult) -> int:
 
 def _untouched(totals: Totals) -> int:
     return totals.nodes.get(State.UNTOUCHED.value, 0)
+
+
+def _api(begin: dict[str, Any]) -> tuple[str, str]:
+    """(cluster, API server), taken out of ``begin``."""
+    if not isinstance(begin.get("api"), dict):
+        return "", ""
+    api = begin.pop("api")
+    return str(api.get("cluster") or ""), str(api.get("server") or "")
 
 
 def _named_nodes(nodes: Any, begin: dict[str, Any]) -> dict[str, str]:

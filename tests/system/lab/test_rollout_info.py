@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -371,6 +372,8 @@ def test_a_forbidden_resource_is_only_a_warning(embedded: EmbeddedApi) -> None:
     embedded.access.denied.add(("list", "ippools"))
     rolled_out(raw)
     shown = ansible(embedded, "rollout_info", version=NEW)
+    assert re.fullmatch(r"https?://[\w.]+:\d+", shown["api"]["server"])
+    assert shown["api"]["cluster"]
     assert shown["problems"]["blockers"] == []
     assert [
         "ippools may not be listed" in each["message"] for each in shown["problems"]["warnings"]
