@@ -105,6 +105,8 @@ class Report:
 
     run: str
     title: str
+    #: ``audit`` or ``repair``; empty for a rollout.
+    kind: str
     #: The cluster's name and the address of its API server; empty if they are not known.
     cluster: str
     api_server: str
@@ -143,6 +145,7 @@ def summarize(
     for event in own:
         begin.update(event.begin)
     title = str(begin.pop("title", "") or f"Rollout {run}")
+    kind = str(begin.pop("kind", ""))
     cluster, api_server = _api(begin)
     versions = _named_nodes(begin.pop("nodes", ()), begin)
     by_node: dict[str, list[Event]] = {name: [] for name in _in_order(versions, own)}
@@ -166,11 +169,16 @@ def summarize(
     result = _own_result(e for e in own if e.of_the_run)
     totals = _totals(nodes, phases, [n.result for n in notes], max(e.total for e in own))
     verdict = _verdict(ended_by, stop, nodes, phases)
-    if verdict is RunVerdict.COMPLETED and (pods_left(result) or _untouched(totals)):
+    if verdict is RunVerdict.COMPLETED and (
+        pods_left(result)
+        or _untouched(totals)
+        or (kind and (totals.left or any(map(not_judged, nodes))))
+    ):
         verdict = RunVerdict.PARTIAL
     return Report(
         run=run,
         title=title,
+        kind=kind,
         cluster=cluster,
         api_server=api_server,
         check=check,
@@ -196,6 +204,12 @@ def pods_left(result: PhaseResult) -> int:
     """How many calico-node pods have an older revision at the end of a run."""
     left = result.other.get("pods_left")
     return left if isinstance(left, int) else 0
+
+
+def not_judged(node: NodeRecord) -> str:
+    """Why the last audit of the node does not show its health; empty if it does."""
+    audits = [p.result for p in node.phases if p.result.parity]
+    return str(audits[-1].other.get("not_judged_error") or "") if audits else ""
 
 
 def _untouched(totals: Totals) -> int:
