@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import (
     AUTH,
+    api_server,
     connect,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.rollout import (
@@ -55,10 +56,12 @@ class ActionModule(ControllerAction):
         kube = connect(options, self.show)
         missing = missing_permissions(kube, spec)
         if missing:
-            return serialize.forbidden(missing)
-        cluster = read_cluster(kube, spec)
-        judged = preflight.judge(spec, cluster)
-        return serialize.preflight(judged, cluster, spec, options["node_duration"])
+            result = serialize.forbidden(missing)
+        else:
+            cluster = read_cluster(kube, spec)
+            judged = preflight.judge(spec, cluster)
+            result = serialize.preflight(judged, cluster, spec, options["node_duration"])
+        return {**result, "api": api_server(options)}
 
 
 def _spec(options: Mapping[str, Any]) -> RolloutSpec:

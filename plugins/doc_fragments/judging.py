@@ -32,7 +32,9 @@ options:
   settle:
     description:
       - Seconds to wait before a second look confirms what looked wrong at the first, since Felix
-        re-attaches in milliseconds. A repair plans only from what held still between two looks, and
+        re-attaches in milliseconds. An endpoint that looks healthy is read again too if one of its
+        programs was loaded within that time, since it may be between the two hooks of a pass. A
+        repair plans only from what held still between two looks, and
         then stands by for as long again, in case a Felix is in the middle of its pass.
       - During that time a watchdog attaches the program of a repaired hook again if another process
         leaves the hook without one.

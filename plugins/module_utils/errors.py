@@ -10,6 +10,23 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+#: The most characters of a text of another program that a message quotes.
+MOST_QUOTED = 1000
+
+
+def beginning_of(text: str, most: int = MOST_QUOTED) -> str:
+    """``text``; of a longer one the beginning, with a mark that it was cut."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]} [... {len(text) - most} more characters]"
+
+
+def end_of(text: str, most: int = MOST_QUOTED) -> str:
+    """``text``; of a longer one the end, with a mark that it was cut."""
+    if len(text) <= most:
+        return text
+    return f"[{len(text) - most} characters before ...] {text[-most:]}"
+
 
 class DataplaneError(Exception):
     """The text says what failed, where, and what to do next.
@@ -84,10 +101,14 @@ class KernelError(DataplaneError):
 
 
 class ProgramRefused(DataplaneError):
-    """The compiler or the kernel's verifier refused a program, as ``verifier_log`` says."""
+    """The compiler or the kernel's verifier refused a program, as ``verifier_log`` says.
+
+    The message has the end of a long log, where the verifier says what it refuses.
+    """
 
     def __init__(self, text: str, log: str) -> None:
-        super().__init__(f"{text}; nothing was attached:\n{log}", {"verifier_log": log})
+        shown = end_of(log, 4 * MOST_QUOTED)
+        super().__init__(f"{text}; nothing was attached:\n{shown}", {"verifier_log": log})
 
 
 class ApiError(DataplaneError):

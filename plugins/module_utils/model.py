@@ -120,6 +120,7 @@ class Code(str, Enum):
     STALE_PROGRAM = "stale_program"
     EMPTY_PROG_ARRAY = "empty_prog_array"
     MISSING_JUMP_TARGET = "missing_jump_target"
+    FELIX_FAILS = "felix_fails"
 
 
 class Action(str, Enum):
@@ -206,6 +207,13 @@ class DeadPin(NamedTuple):
     path: str
 
 
+class SharedBlock(NamedTuple):
+    """The index of the block that holds a hook's filters and that other interfaces may use."""
+
+    hook: Hook
+    block: int
+
+
 class EmptyProgArray(NamedTuple):
     """A program array without any entry, which an attached program uses."""
 
@@ -250,6 +258,7 @@ class Endpoint:
     dead_pins: tuple[DeadPin, ...] = ()
     empty_prog_arrays: tuple[EmptyProgArray, ...] = ()
     missing_targets: tuple[MissingTarget, ...] = ()
+    shared_blocks: tuple[SharedBlock, ...] = ()
 
     def at(self, hook: Hook) -> Attachments:
         return self.ingress if hook is Hook.INGRESS else self.egress
@@ -268,7 +277,12 @@ class Endpoint:
             dead_pins=self.dead_pins,
             empty_prog_arrays=self.empty_prog_arrays,
             missing_targets=self.missing_targets,
+            shared_blocks=self.shared_blocks,
         )
+
+    def block(self, hook: Hook) -> int:
+        """The index of the shared block with the filters of ``hook``; 0 if it has its own."""
+        return next((shared.block for shared in self.shared_blocks if shared.hook is hook), 0)
 
     @property
     def has_calico(self) -> bool:
@@ -314,6 +328,11 @@ class Step(NamedTuple):
 Plan = tuple[Step, ...]
 
 
+def filter_operation(action: Action, hook: Hook, slot: Slot) -> str:
+    """The name of a write in an error, such as ``add filter at egress pref 49152 handle 1``."""
+    return f"{action.value} filter at {hook.value} {slot}"
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Findings, plan and outlook of one endpoint from one snapshot."""
@@ -323,6 +342,8 @@ class Judgement:
     outlook: Outlook
     #: The line that Felix would log; None unless the outlook is ``alternates`` or ``stuck``.
     felix_message: str | None = None
+    #: Why the kernel would refuse a plan, which is then empty; for the error of a repair.
+    refusal: str = ""
 
     @property
     def drifted(self) -> bool:

@@ -58,6 +58,13 @@ options:
     description: List consistent endpoints too, not only those that drifted or changed.
     type: bool
     default: false
+  max_endpoints:
+    description:
+      - How many endpoints RV(endpoints) lists at most. V(0) lists all. By default 20, and all with
+        O(verbose_endpoints=true). RV(summary) counts the others as C(not_listed).
+      - If there are more, endpoints whose repair failed are chosen first, then those that remain
+        drifted, the worst outlook first, then those that vanished, were repaired, or are consistent.
+    type: int
 extends_documentation_fragment:
   - dataplane.calico_bpf.attributes
   - dataplane.calico_bpf.attributes.actiongroup
@@ -116,7 +123,8 @@ EXAMPLES = r"""
 RETURN = r"""
 endpoints:
   description:
-    - The endpoints that drifted or changed; all of them with O(verbose_endpoints=true).
+    - The endpoints that drifted or changed, 20 of them at most, see O(max_endpoints); all
+      endpoints with O(verbose_endpoints=true).
     - In check mode, as a real run would leave them.
   returned: always
   type: list
@@ -316,15 +324,19 @@ endpoints:
 summary:
   description: >-
     How many endpoints, how many of each verdict, how many findings of each code, how many entries of
-    RV(not_judged), and the interfaces whose repair failed.
+    RV(not_judged), how many endpoints RV(endpoints) does not list for their number, how many that
+    remain drifted by their outlook, and how many repairs failed, with the first 20 interfaces.
   returned: always
   type: dict
   sample:
     endpoints: 21
     failed: []
+    failed_total: 0
     findings:
       handle_mismatch: 1
+    left_by_outlook: {alternates: 0, heals: 0, ok: 0, stuck: 1}
     not_judged: 0
+    not_listed: 0
     verdicts:
       consistent: 20
       contended: 0
@@ -353,6 +365,13 @@ not_judged:
   type: list
   elements: str
   sample: []
+not_judged_error:
+  description: >-
+    Why this audit does not show that the node is healthy, and what to do. Null if everything was judged, or if
+    O(allow_no_calico) accepts what was not. O(fail_on_drift) fails with it, and so does the role qdisc_parity.
+  returned: always
+  type: str
+  sample: null
 unread:
   description:
     - What could not be read, and why.
@@ -384,6 +403,7 @@ def main() -> None:
             "fail_on_drift": {"type": "bool", "default": False},
             "allow_no_calico": {"type": "bool", "default": False},
             "verbose_endpoints": {"type": "bool", "default": False},
+            "max_endpoints": {"type": "int"},
         },
     )
 

@@ -304,7 +304,10 @@ problems:
     warnings:
       description:
         - What does not prevent the run, in the form of RV(problems.blockers). What was accepted, and
-          also V(node_cordoned_by_another), V(pod_not_ready) and V(unread).
+          also V(node_cordoned_by_another) and V(pod_not_ready).
+        - What could not be judged is here too, and never counts as good. V(unread) is what may not be
+          read, V(budget_not_judged) a disruption budget without a current status, V(not_bpf) a mode
+          that is not known, V(no_former_revision) an upgrade without a way back.
       type: list
       elements: dict
 permissions:
@@ -316,6 +319,18 @@ encapsulation:
   description: What the pods' traffic is encapsulated with, V(vxlan), V(ipip) or V(none); null where that is not known.
   returned: always
   type: str
+api:
+  description: The API that was read, without credentials.
+  returned: always
+  type: dict
+  contains:
+    server:
+      description: The address of the API server.
+      type: str
+    cluster:
+      description: The cluster's name in the kubeconfig; empty where that is not known.
+      type: str
+  sample: {server: "https://api.prod.example:6443", cluster: prod}
 estimated_seconds:
   description: O(node_duration) for each node that is not done.
   returned: always

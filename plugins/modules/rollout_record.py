@@ -86,7 +86,9 @@ options:
     description:
       - The description of the run, given with its first event. C(title) is the title of the report;
         C(nodes) lists the names of the nodes in their order, or mappings with C(name) and C(version),
-        so that the report can also show the nodes that were never reached.
+        so that the report can also show the nodes that were never reached; C(api), a mapping with
+        C(server) and C(cluster), names the API server and the cluster; C(kind), V(audit) or V(repair),
+        is for a run that is no rollout.
       - All other keys are shown unchanged.
     type: dict
 extends_documentation_fragment:

@@ -20,21 +20,25 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.watc
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import (
     DataplaneError,
     KernelError,
+    Refusal,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.namespace import entered
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.netlink import TcSocket
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import ModuleResult
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.faults import Faults
 from ansible_collections.dataplane.calico_bpf.tests.support.netns.lab import Lab
 
 CALI = "cali0123456789a"
 SLOT = ([(49152, 1)], [(49152, 1)])
+BLOCKS = {"ingress": "1", "egress": "2"}
 
 
 def params(lab: Lab, **options: Any) -> dict[str, Any]:
     return {
         "netns": lab.netns, "calico_version": "auto", "settle": 0.0, "retries": 3,
         "interfaces": ["cali*"], "exclude": [], "state": "consistent", "attach_type": "auto",
-        "fail_on_drift": False, "verbose_endpoints": False, **options,
+        "fail_on_drift": False, "allow_no_calico": False, "verbose_endpoints": False,
+        "max_endpoints": None, **options,
     }  # fmt: skip
 
 
@@ -111,18 +115,26 @@ def assert_reported(failure: str | None, after: Any, before: Any, where: str) ->
 # --- one endpoint that the kernel refuses ---------------------------------------------------------
 
 
+def shared(lab: Lab, name: str, pins: tuple[str, str], *hooks: str) -> None:
+    """An endpoint with handles 1 and 2; the filters of ``hooks`` are in shared blocks."""
+    lab.endpoint(name, clsact=False)
+    words = [word for hook in hooks for word in (f"{hook}_block", BLOCKS[hook])]
+    lab.tc("qdisc", "add", "dev", name, *words, "clsact")
+    for hook, handle, pin in (("ingress", 1, pins[0]), ("egress", 2, pins[1])):
+        if hook not in hooks:
+            lab.attach(name, hook, handle, pin=pin)
+            continue
+        lab.tc(
+            "filter", "add", "block", BLOCKS[hook], "pref", "49152", "handle", hex(handle), "bpf",
+            "object-pinned", pin, "direct-action",
+        )  # fmt: skip
+
+
 def test_a_shared_block_does_not_stop_the_other_endpoints(lab: Lab) -> None:
     pins = mismatch(lab, "cali1")
     mismatch(lab, "cali3", pins)
-    lab.endpoint("cali2", clsact=False)
-    lab.tc(
-        "qdisc", "add", "dev", "cali2", "ingress_block", "1", "egress_block", "2", "clsact"
-    )  # fmt: skip
-    for block, handle, pin in (("1", "0x1", pins[0]), ("2", "0x2", pins[1])):
-        lab.tc(
-            "filter", "add", "block", block, "pref", "49152", "handle", handle, "bpf",
-            "object-pinned", pin, "direct-action",
-        )  # fmt: skip
+    shared(lab, "cali2", pins, "ingress", "egress")
+    predicted = commands.qdisc_consistency(params(lab), True, False)
     answer = commands.qdisc_consistency(params(lab), False, False)
     assert answer.failure is not None
     assert "cali2 egress: add filter at egress pref 49152 handle 1: ENOTSUP" in answer.failure
@@ -131,6 +143,47 @@ def test_a_shared_block_does_not_stop_the_other_endpoints(lab: Lab) -> None:
     verdicts = {e["interface"]: e["verdict"] for e in answer.values["endpoints"]}
     assert verdicts == {"cali1": "repaired", "cali2": "drifted", "cali3": "repaired"}
     assert lab.slots("cali1") == lab.slots("cali3") == SLOT
+    assert (predicted.failure, predicted.warnings) == (answer.failure, answer.warnings)
+    assert [without_time(each) for each in (predicted, answer)] == [without_time(answer)] * 2
+
+
+def without_time(answer: ModuleResult) -> dict[str, Any]:
+    return {**answer.values, "elapsed_ms": 0}
+
+
+@pytest.mark.parametrize("hook", ["ingress", "egress"])
+def test_check_mode_and_a_repair_agree_if_one_hook_is_in_a_shared_block(
+    lab: Lab, hook: str
+) -> None:
+    """The kernel decides: tc cannot write there either, and the other hook can be written."""
+    shared(lab, CALI, (lab.pin(), lab.pin()), hook)
+    refused = lab.exec("sh", "-c", f"tc filter del dev {CALI} {hook} 2>&1", check=False)
+    assert "shared" in refused
+    before = hooks(lab)
+    predicted = commands.qdisc_consistency(params(lab), True, False)
+    assert hooks(lab) == before
+    answer = commands.qdisc_consistency(params(lab), False, False)
+    assert predicted.failure == answer.failure
+    assert without_time(predicted) == without_time(answer)
+    if answer.failure is None:
+        assert lab.slots(CALI) == SLOT
+    else:
+        assert f"shared block {BLOCKS[hook]}" in answer.failure
+        assert hooks(lab) == before
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_bpf_endpoint_refuses_a_shared_block_before_it_writes(lab: Lab, check_mode: bool) -> None:
+    shared(lab, CALI, (lab.pin(), lab.pin()), "egress")
+    before = hooks(lab)
+    options: dict[str, Any] = {
+        "netns": lab.netns, "calico_version": "auto", "settle": 0.0, "retries": 3,
+        "interface": CALI, "namespace": None, "pod": None, "interface_prefix": "cali",
+        "state": "absent", "ingress": None, "egress": None, "attach_type": "auto",
+    }  # fmt: skip
+    with pytest.raises(Refusal, match=r"egress pref 49152 handle 2: ENOTSUP.*shared block 2"):
+        commands.bpf_endpoint(options, check_mode, False)
+    assert hooks(lab) == before
 
 
 # --- the limit of open files ----------------------------------------------------------------------

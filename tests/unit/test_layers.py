@@ -33,7 +33,7 @@ PURE = (
     "kube/pods.py", "kernel/preamble.py",
     "endpoint/kernel_rules.py", "endpoint/outlook.py", "endpoint/findings.py", "endpoint/plan.py",
     "endpoint/plan_search.py",
-    "endpoint/judge.py",
+    "endpoint/judge.py", "endpoint/shared_block.py",
     "felix/log.py", "felix/health.py", "felix/metrics.py", "felix/churn.py",
     "rollout/cluster.py", "rollout/preflight.py", "rollout/permissions.py",
     "rollout/maintenance_window.py", "rollout/node_checks.py", "rollout/room.py",

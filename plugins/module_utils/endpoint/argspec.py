@@ -89,7 +89,7 @@ def out_of_range(params: Mapping[str, Any]) -> str | None:
         value = params.get(option)
         if value is not None and not least <= value <= most:
             return f"{option} is {value}; it must be from {least} to {most}"
-    for option, most in {"settle": 600, "retries": 100}.items():
+    for option, most in {"settle": 600, "retries": 100, "max_endpoints": 1_000_000}.items():
         value = params.get(option)
         if value is not None and not 0 <= value <= most:
             return f"{option} is {value}; it must be from 0 to {most}"

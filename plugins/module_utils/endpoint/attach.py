@@ -18,6 +18,7 @@ from ..kernel.programs import Program
 from ..kernel.snapshot import Reader
 from ..model import (
     FIRST_AUTO_PRIORITY,
+    Action,
     Attachment,
     Attachments,
     AttachType,
@@ -27,6 +28,7 @@ from ..model import (
     named_by_calico,
 )
 from . import kernel_rules
+from .shared_block import refused_write
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,17 @@ def open_endpoint(reader: Reader, interface: str) -> Endpoint:
 
 def same_owner(a: Attachment, name: str) -> bool:
     return (a.calico and named_by_calico(name)) or _base(a.name) == _base(name)
+
+
+def refuse_shared_block(
+    endpoint: Endpoint, action: Action, hook: Hook, attachment: Attachment
+) -> None:
+    """:raises Refusal: the kernel refuses to change a filter of this hook by its interface."""
+    if attachment.attach_type is AttachType.TCX:
+        return
+    error = refused_write(endpoint, action, hook, attachment.slot)
+    if error is not None:
+        raise Refusal(f"{error}; nothing was changed. {error.advice}") from error
 
 
 def may_remove(a: Attachment, name: str | None) -> bool:

@@ -13,6 +13,7 @@ from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program
 from ..model import (
     ETH_P_ALL,
+    Action,
     Attachment,
     Attachments,
     AttachType,
@@ -22,7 +23,7 @@ from ..model import (
     named_by_calico,
 )
 from . import pins
-from .attach import Change, Place, filters, may_remove, same_owner
+from .attach import Change, Place, filters, may_remove, refuse_shared_block, same_owner
 
 
 class TcAttacher:
@@ -68,6 +69,7 @@ class TcAttacher:
         )
         current = _filter_at(present, wanted)
         if current is None:
+            refuse_shared_block(self._endpoint, Action.ADD, place.hook, wanted)
             return Change(None, wanted, lambda: self._add(place.hook, wanted, program.fd))
         if not same_owner(current, name):
             raise Refusal(
@@ -77,6 +79,7 @@ class TcAttacher:
             )
         if program.is_the_one(current.program_id, current.tag) and current.direct_action:
             return Change(current, current, None)
+        refuse_shared_block(self._endpoint, Action.REPLACE, place.hook, wanted)
         add = partial(self._add, place.hook, wanted, program.fd, replace=True)
         return Change(current, wanted, add)
 
@@ -88,7 +91,10 @@ class TcAttacher:
         )
 
     def absent(self, place: Place) -> Change:
-        return pins.removal(self._removable(place), place.pin, partial(self.remove, place.hook))
+        found = self._removable(place)
+        if found is not None:
+            refuse_shared_block(self._endpoint, Action.DELETE, place.hook, found)
+        return pins.removal(found, place.pin, partial(self.remove, place.hook))
 
     def remove(self, hook: Hook, a: Attachment) -> None:
         self._tc.delete_filter(self._endpoint.ifindex, hook, a.priority, a.handle, a.chain)

@@ -9,21 +9,45 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from ..errors import DataplaneError, KernelError
 from ..kernel.dataplane import Dataplane, Mode, read_dataplane
 from ..kernel.netlink import TcSocket
-from ..kernel.snapshot import Reader
+from ..kernel.snapshot import Reader, Snapshot
 from ..model import Endpoint, Judgement, Outlook, Policy, Qdisc, Verdict
 from .judge import judge
 from .plan import apply_plan
 from .repair import Outcome, Repairer, RepairRefused
 from .watchdog import Watchdog
 
-#: Endpoints and their judgements, by interface.
-Judged = dict[str, tuple[Endpoint, Judgement]]
 #: The most interfaces that an error names.
 _MOST_NAMES = 20
+
+
+class Look(NamedTuple):
+    """An endpoint as it was read. ``fresh``: less than the settle time after Felix worked on it."""
+
+    endpoint: Endpoint
+    judgement: Judgement
+    fresh: bool
+
+    @property
+    def is_bad(self) -> bool:
+        return self.judgement.drifted or bool(self.judgement.plan)
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether it shows by itself that the endpoint is healthy.
+
+        Felix writes to one hook after the other. Between the two, hooks that differ for good may
+        look equal; only the new program at one of them shows that a pass is not over.
+        """
+        return not self.is_bad and not self.fresh
+
+
+#: By interface.
+Looks = dict[str, Look]
 
 
 class AuditMode(Enum):
@@ -72,7 +96,7 @@ def audit(
     sleep: Callable[[float], None] = time.sleep,
     watchdog: Watchdog | None = None,
 ) -> Audit:
-    """Judge every wanted endpoint, read the suspects again, and repair if ``options`` says so.
+    """Judge every wanted endpoint, read the doubtful ones again, and repair if asked to.
 
     :param sleep: how to wait; the method of ``watchdog``, if there is one.
     :raises KernelError: the snapshot cannot be read.
@@ -83,19 +107,20 @@ def audit(
     if dataplane.mode is not Mode.EBPF:
         outcomes = (*map(_unmanaged, snapshot.endpoints), *aside)
         return Audit(outcomes, dataplane, snapshot.unread)
-    judged = {e.interface: (e, judge(e, options.policy)) for e in snapshot.endpoints}
+    looks = _looks(options, snapshot, {})
     if options.settle > 0:
-        suspects = {name: seen for name, seen in judged.items() if seen[1].drifted or seen[1].plan}
-        confirmed, restless = _confirm(options, reader, suspects, sleep)
-        judged = {**{n: s for n, s in judged.items() if n not in suspects}, **confirmed}
+        doubtful = {name: look for name, look in looks.items() if not look.is_conclusive}
+        confirmed, restless = _confirm(options, reader, doubtful, sleep)
+        looks = {**{n: look for n, look in looks.items() if n not in doubtful}, **confirmed}
         aside += restless
     repairer = Repairer(
         tc, reader, options.policy, options.retries, sleep, settle=options.settle, watchdog=watchdog
     )
     if options.mode is not AuditMode.REPAIR:
-        unrepaired = [_unrepaired(options, *seen) for seen in judged.values()]
-        return Audit((*unrepaired, *aside), dataplane, snapshot.unread)
-    acted, errors = _repair_all(options, judged, repairer, reader, sleep, watchdog)
+        unrepaired = [_unrepaired(options, look) for look in looks.values()]
+        error = _summed_up(unrepaired, [])
+        return Audit((*unrepaired, *aside), dataplane, snapshot.unread, error)
+    acted, errors = _repair_all(options, looks, repairer, reader, sleep, watchdog)
     return Audit((*acted, *aside), dataplane, snapshot.unread, _summed_up(acted, errors))
 
 
@@ -106,72 +131,83 @@ def _wanted_mode(options: AuditOptions) -> Dataplane | None:
     return None
 
 
-def _confirm(
-    options: AuditOptions, reader: Reader, suspects: Judged, sleep: Callable[[float], None]
-) -> tuple[Judged, list[Outcome]]:
-    """Read the suspects again after the settle time: (confirmed, outcomes of the others).
+def _looks(options: AuditOptions, snapshot: Snapshot, before: Looks) -> Looks:
+    """The endpoints of ``snapshot``; those unchanged since ``before`` are not judged again."""
+    found: Looks = {}
+    for endpoint in snapshot.endpoints:
+        name = endpoint.interface
+        last = before.get(name)
+        same = last is not None and last.endpoint == endpoint
+        judgement = last.judgement if last and same else judge(endpoint, options.policy)
+        found[name] = Look(endpoint, judgement, snapshot.is_fresh(name, options.settle))
+    return found
 
-    An audit uses the second read. A repair plans only from two equal reads: a Felix between its
-    attach and its deletes would delete a filter that the repair moved.
-    """
-    confirmed: Judged = {}
+
+def _confirm(
+    options: AuditOptions, reader: Reader, doubtful: Looks, sleep: Callable[[float], None]
+) -> tuple[Looks, list[Outcome]]:
+    """Read the doubtful endpoints again after the settle time: (confirmed, other outcomes)."""
+    confirmed: Looks = {}
     aside: list[Outcome] = []
     for _look in range(options.retries + 1):
-        if not suspects:
+        if not doubtful:
             break
         sleep(options.settle)
-        moving: Judged = {}
-        again = _read_again(options, reader, suspects)
-        for name, (before, _judgement) in suspects.items():
-            if name not in again or again[name][0].ifindex != before.ifindex:
+        left: Looks = {}
+        again = _looks(options, reader.read_named(doubtful), doubtful)
+        for name, before in doubtful.items():
+            if name not in again or again[name].endpoint.ifindex != before.endpoint.ifindex:
                 aside.append(vanished(name))
-            elif (
-                options.mode is AuditMode.AUDIT
-                or again[name][0] == before
-                or not again[name][1].plan
-            ):
+            elif _is_confirmed(options, before, again[name]):
                 confirmed[name] = again[name]
             else:
-                moving[name] = again[name]
-        suspects = moving
-    return confirmed, aside + [_restless(*seen) for seen in suspects.values()]
+                left[name] = again[name]
+        doubtful = left
+    return confirmed, aside + [_restless(look) for look in doubtful.values()]
 
 
-def _read_again(options: AuditOptions, reader: Reader, seen: Judged) -> Judged:
-    """The endpoints of ``seen`` as they are now; those unchanged are not judged again."""
-    again: Judged = {}
-    for endpoint in reader.read_named(seen).endpoints:
-        before, judgement = seen[endpoint.interface]
-        if endpoint != before:
-            judgement = judge(endpoint, options.policy)
-        again[endpoint.interface] = (endpoint, judgement)
-    return again
+def _is_confirmed(options: AuditOptions, before: Look, now: Look) -> bool:
+    """Health by a conclusive look, drift by two looks that show it.
+
+    A repair plans only from two equal reads: a Felix between its attach and its deletes would
+    delete a filter that the repair moved.
+    """
+    if not now.is_bad or not before.is_bad:
+        return now.is_conclusive
+    if options.mode is AuditMode.AUDIT or not now.judgement.plan:
+        return True
+    return now.endpoint == before.endpoint
 
 
-def _restless(endpoint: Endpoint, judgement: Judgement) -> Outcome:
+def _restless(look: Look) -> Outcome:
     note = (
-        "the endpoint changed between any two reads, so nothing was written; find out what "
-        "re-attaches its programs (tc_churn_info)"
+        "the endpoint changed between any two reads, so it was not judged and nothing was written; "
+        "find out what re-attaches its programs (tc_churn_info)"
     )
     return Outcome(
         verdict=Verdict.CONTENDED,
-        before=endpoint,
-        found=judgement,
-        after=endpoint,
-        left=judgement,
+        before=look.endpoint,
+        found=look.judgement,
+        after=look.endpoint,
+        left=look.judgement,
         notes=(note,),
     )
 
 
-def _unrepaired(options: AuditOptions, endpoint: Endpoint, judgement: Judgement) -> Outcome:
-    if options.mode is AuditMode.AUDIT or not judgement.plan:
-        return _as_seen(endpoint, judgement)
-    return _predicted(endpoint, judgement, options.policy)
+def _unrepaired(options: AuditOptions, look: Look) -> Outcome:
+    if options.mode is AuditMode.AUDIT:
+        return _as_seen(look)
+    return _predicted(look, options.policy) if look.judgement.plan else _not_planned(look)
+
+
+def _not_planned(look: Look) -> Outcome:
+    """Of a repair, or of its prediction: what it does to an endpoint without a plan."""
+    return replace(_as_seen(look), error=look.judgement.refusal)
 
 
 def _repair_all(
     options: AuditOptions,
-    judged: Judged,
+    looks: Looks,
     repairer: Repairer,
     reader: Reader,
     sleep: Callable[[float], None],
@@ -196,15 +232,15 @@ def _repair_all(
             finished.extend(_unseen_last(o, watchdog) for o in repaired)
         repaired.clear()
 
-    for endpoint, judgement in judged.values():
-        if not judgement.plan:
-            finished.append(_as_seen(endpoint, judgement))
+    for look in looks.values():
+        if not look.judgement.plan:
+            finished.append(_not_planned(look))
             continue
         if watchdog is not None and watchdog.is_full and repaired:
             finish()
             watchdog.release()
         try:
-            repaired.append(repairer.repair(endpoint, judgement))
+            repaired.append(repairer.repair(look.endpoint, look.judgement))
         except RepairRefused as refused:
             repaired.append(refused.outcome)
         sleep(0)  # the watchdog reads the changes that others made so far
@@ -228,8 +264,8 @@ def _summed_up(outcomes: list[Outcome], errors: list[KernelError]) -> DataplaneE
         more = f" and {len(failed) - _MOST_NAMES} more" if len(failed) > _MOST_NAMES else ""
         others.insert(
             0,
-            f"the repair of {len(failed)} endpoints failed: {names}{more}. The others were "
-            "repaired. `error` of each in `endpoints` says what was done there. The first: "
+            f"the repair of {len(failed)} endpoints failed: {names}{more}. That does not affect "
+            "the others. `error` of each in `endpoints` says what was done there. The first: "
             f"{failed[0].error}",
         )
     return DataplaneError("; ".join(others)) if others else None
@@ -242,16 +278,21 @@ def _last_look(
     sleep: Callable[[float], None],
     watchdog: Watchdog | None,
 ) -> list[Outcome]:
-    """Judge the endpoints that were written to again after the settle time."""
+    """Judge the endpoints that were written to again after the settle time.
+
+    If Felix works on one that looks drifted, its pass may be half done: they are read once more.
+    """
     written = {o.before.interface for o in outcomes if o.after and _is_written(o, watchdog)}
     if not written:
         return list(outcomes)
-    sleep(options.settle)
-    now = {e.interface: e for e in reader.read_named(written).endpoints}
+    now: Looks = {}
+    for _look in range(options.retries + 1):
+        sleep(options.settle)
+        now = _looks(options, reader.read_named(written), now)
+        if not any(look.is_bad and look.fresh for look in now.values()):
+            break
     return [
-        _seen_last(o, now.get(o.before.interface), options.policy, watchdog)
-        if o.before.interface in written
-        else o
+        _seen_last(o, now.get(o.before.interface), watchdog) if o.before.interface in written else o
         for o in outcomes
     ]
 
@@ -260,13 +301,11 @@ def _is_written(outcome: Outcome, watchdog: Watchdog | None) -> bool:
     return bool(outcome.done or (watchdog and watchdog.notes(outcome.before.ifindex)))
 
 
-def _seen_last(
-    outcome: Outcome, now: Endpoint | None, policy: Policy, watchdog: Watchdog | None
-) -> Outcome:
+def _seen_last(outcome: Outcome, look: Look | None, watchdog: Watchdog | None) -> Outcome:
     outcome = _unseen_last(outcome, watchdog)
-    if now is None or now.ifindex != outcome.before.ifindex:
+    if look is None or look.endpoint.ifindex != outcome.before.ifindex:
         return replace(outcome, verdict=Verdict.VANISHED, after=None, left=None)
-    left = judge(now, policy)
+    now, left = look.endpoint, look.judgement
     notes = watchdog.lost(now) if watchdog else ()
     if left.drifted and outcome.verdict is Verdict.REPAIRED:
         notes += (
@@ -287,20 +326,29 @@ def _unseen_last(outcome: Outcome, watchdog: Watchdog | None) -> Outcome:
     )
 
 
-def _as_seen(endpoint: Endpoint, judgement: Judgement) -> Outcome:
-    verdict = Verdict.DRIFTED if judgement.drifted else Verdict.CONSISTENT
+def _as_seen(look: Look) -> Outcome:
     return Outcome(
-        verdict=verdict, before=endpoint, found=judgement, after=endpoint, left=judgement
+        verdict=Verdict.DRIFTED if look.judgement.drifted else Verdict.CONSISTENT,
+        before=look.endpoint,
+        found=look.judgement,
+        after=look.endpoint,
+        left=look.judgement,
     )
 
 
-def _predicted(endpoint: Endpoint, judgement: Judgement, policy: Policy) -> Outcome:
+def _predicted(look: Look, policy: Policy) -> Outcome:
     """The outcome of an undisturbed repair, by the rules that the repair itself applies."""
-    end = apply_plan(endpoint, judgement.plan)
+    plan = look.judgement.plan
+    end = apply_plan(look.endpoint, plan)
     left = judge(end, policy)
     verdict = Verdict.DRIFTED if left.drifted else Verdict.REPAIRED
     return Outcome(
-        verdict=verdict, before=endpoint, found=judgement, after=end, left=left, done=judgement.plan
+        verdict=verdict,
+        before=look.endpoint,
+        found=look.judgement,
+        after=end,
+        left=left,
+        done=plan,
     )
 
 

@@ -20,9 +20,16 @@ from ..kernel.dataplane import Mode
 from ..kernel.netlink import TcSocket
 from ..kernel.programs import Program, opened
 from ..kernel.snapshot import Reader
-from ..model import Attachment, AttachType, Endpoint, Hook, ModuleResult, Policy
+from ..model import Action, Attachment, AttachType, Endpoint, Hook, ModuleResult, Policy
 from . import argspec, serialize
-from .attach import Change, ProgramAttacher, after_change, find_again, open_endpoint
+from .attach import (
+    Change,
+    ProgramAttacher,
+    after_change,
+    find_again,
+    open_endpoint,
+    refuse_shared_block,
+)
 from .attach_tc import TcAttacher
 from .attach_tcx import TcxAttacher
 from .audit import Audit, AuditMode, AuditOptions, audit, vanished
@@ -97,18 +104,30 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
     with _node(params["netns"]) as (tc, reader):
         audited = _watched_audit(order, tc, reader)
     result = serialize.audit_to_dict(
-        audited, verbose=params["verbose_endpoints"], with_diff=with_diff
+        audited,
+        verbose=params["verbose_endpoints"],
+        with_diff=with_diff,
+        most=_most_endpoints(params),
     )
     result["elapsed_ms"] = round((time.monotonic() - start) * 1000, 1)
+    result["not_judged_error"] = _not_judged_error(audited, params["allow_no_calico"])
     failure = str(audited.error) if audited.error else None
     if failure is None and params["fail_on_drift"]:
-        failure = _drift_remains(result) or _not_judged(audited, params["allow_no_calico"])
+        failure = _drift_remains(result) or result["not_judged_error"]
     warnings = _warnings(audited.unread)
     if audited.dataplane.mode is not Mode.EBPF:
         warnings += (f"no endpoint was judged: {audited.dataplane.why}",)
     if not audited.outcomes:
         warnings += (f"no interface matches {', '.join(order.interfaces)}",)
     return ModuleResult(result, failure, warnings)
+
+
+def _most_endpoints(params: Params) -> int | None:
+    """How many endpoints are listed; None for all."""
+    most = params["max_endpoints"]
+    if most is None:
+        return None if params["verbose_endpoints"] else serialize.MOST_LISTED
+    return int(most) or None
 
 
 def _mode(writing: bool, check_mode: bool) -> AuditMode:
@@ -118,30 +137,33 @@ def _mode(writing: bool, check_mode: bool) -> AuditMode:
 
 
 def _drift_remains(result: Mapping[str, Any]) -> str | None:
-    remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
-    if not remaining:
+    left = sum(result["summary"]["verdicts"][verdict.value] for verdict in serialize.DRIFT_REMAINS)
+    if not left:
         return None
+    remaining = [e for e in result["endpoints"] if e["verdict"] in serialize.DRIFT_REMAINS]
     drifted = "; ".join(
         f"{e['interface']}: {', '.join(f['code'] for f in e['remaining'])}" for e in remaining[:5]
     )
-    more = f" and {len(remaining) - 5} more" if len(remaining) > 5 else ""
+    more = f" and {left - 5} more" if left > 5 else ""
     return (
-        f"{len(remaining)} of {result['summary']['endpoints']} endpoints are not consistent: "
+        f"{left} of {result['summary']['endpoints']} endpoints are not consistent: "
         f"{drifted}{more}. The message of each finding in `endpoints` says what to do"
     )
 
 
-def _not_judged(audited: Audit, allow_no_calico: bool) -> str | None:
-    if allow_no_calico and audited.dataplane.mode is Mode.ABSENT and not audited.unread:
-        return None
-    if not audited.not_judged:
+def _not_judged_error(audited: Audit, allow_no_calico: bool) -> str | None:
+    """Why the audit does not show the health of the node; None if it does, or need not."""
+    absent = audited.dataplane.mode is Mode.ABSENT
+    if not audited.not_judged or (allow_no_calico and absent and not audited.unread):
         return None
     hint = (
-        ". For a host without Calico, set allow_no_calico"
-        if audited.dataplane.mode is Mode.ABSENT
-        else ""
+        ". For hosts without Calico, set calico_bpf_allow_no_calico (playbooks), "
+        "qdisc_parity_allow_no_calico (role) or allow_no_calico (module)"
     )
-    return f"the endpoints were not all judged: {'; '.join(audited.not_judged)}{hint}"
+    return (
+        f"the endpoints were not all judged: {'; '.join(audited.not_judged)}. That does not mean "
+        f"that they are healthy{hint if absent else ''}"
+    )
 
 
 # --- bpf_endpoint ---------------------------------------------------------------------------------
@@ -229,11 +251,12 @@ def _attach(
 
 
 def _detach(reader: Reader, attachers: Attachers, before: Endpoint, check_mode: bool) -> Endpoint:
+    gone = [(hook, a) for hook in Hook for a in before.at(hook) if a.calico]
+    for hook, a in gone:
+        refuse_shared_block(before, Action.DELETE, hook, a)
     changes = [
         (hook, Change(a, None, partial(attachers[a.attach_type].remove, hook, a)))
-        for hook in Hook
-        for a in before.at(hook)
-        if a.calico
+        for hook, a in gone
     ]
     return _apply(reader, before, changes, check_mode)
 

@@ -56,7 +56,20 @@ def assess(endpoint: Endpoint, policy: Policy) -> Judgement:
     if _in_parity(endpoint, policy):
         return _CLEAN
     now, message = predict(endpoint, policy.behaviour)
-    return Judgement(tuple(_findings(endpoint, policy, now)), (), now, message)
+    findings = tuple(_findings(endpoint, policy, now))
+    if now.lasts and not any(f.severity is Severity.DRIFT for f in findings):
+        findings += (_felix_fails(now, message or ""),)
+    return Judgement(findings, (), now, message)
+
+
+def _felix_fails(now: Outlook, message: str) -> Finding:
+    """An endpoint that Felix fails on for good is drifted, also if no other finding says why."""
+    when = "every pass" if now is Outlook.STUCK else "every second pass or so"
+    return Finding(
+        Code.FELIX_FAILS,
+        None,
+        f"Felix fails at {when}, and no other finding explains it. It logs: {message}",
+    )
 
 
 def _in_parity(endpoint: Endpoint, policy: Policy) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import replace as with_changes
 from ..model import HOOKS, AttachType, Endpoint, Finding, Hook, Judgement, Policy, Severity
 from .findings import assess, survivor
 from .plan import plan
+from .shared_block import refused_plan
 
 
 def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
@@ -24,10 +25,20 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
         return seen
     cut_off = _cut_off_by_repair(endpoint)
     if cut_off:
-        findings = tuple(_with_remark(f, cut_off) for f in seen.findings)
+        findings = _with_note(seen.findings, cut_off)
         return Judgement(findings, (), seen.outlook, seen.felix_message)
     steps, end, unsafe = plan(endpoint, policy)
     findings = seen.findings
+    refused = refused_plan(endpoint, steps)
+    if refused is not None:
+        return Judgement(
+            findings=_with_note(findings, f"NOT REPAIRED: {refused}"),
+            plan=(),
+            outlook=seen.outlook,
+            felix_message=seen.felix_message,
+            refusal=f"{refused}. Nothing was changed at this endpoint. {refused.advice}, and run "
+            "the task again",
+        )
     if steps:
         remaining = {(f.code, f.hook) for f in assess(end, policy).findings}
         findings = tuple(
@@ -35,14 +46,18 @@ def judge(endpoint: Endpoint, policy: Policy) -> Judgement:
             for f in findings
         )
     if unsafe:
-        findings = tuple(_with_remark(f, _not_repaired(endpoint)) for f in findings)
+        findings = _with_note(findings, _not_repaired(endpoint))
     return Judgement(findings, steps, seen.outlook, seen.felix_message)
 
 
-def _with_remark(finding: Finding, remark: str) -> Finding:
-    if finding.repairable or finding.severity is not Severity.DRIFT:
-        return finding
-    return with_changes(finding, message=f"{finding.message}. {remark}")
+def _with_note(findings: tuple[Finding, ...], note: str) -> tuple[Finding, ...]:
+    """The findings, those of drift that no plan ends with ``note`` in their message."""
+    return tuple(
+        f
+        if f.repairable or f.severity is not Severity.DRIFT
+        else with_changes(f, message=f"{f.message}. {note}")
+        for f in findings
+    )
 
 
 def _cut_off_by_repair(endpoint: Endpoint) -> str | None:

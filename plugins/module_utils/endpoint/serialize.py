@@ -9,7 +9,17 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ..model import Attachment, AttachType, Behaviour, Endpoint, Finding, Hook, Step, Verdict
+from ..model import (
+    Attachment,
+    AttachType,
+    Behaviour,
+    Endpoint,
+    Finding,
+    Hook,
+    Outlook,
+    Step,
+    Verdict,
+)
 from .audit import Audit
 from .outlook import predict
 from .repair import Outcome
@@ -17,6 +27,8 @@ from .repair import Outcome
 #: Verdicts of endpoints that are not consistent at the end.
 DRIFT_REMAINS = (Verdict.DRIFTED, Verdict.CONTENDED)
 _QUIET = (Verdict.CONSISTENT, Verdict.UNMANAGED)
+#: How many endpoints a result lists, unless the task says otherwise, and how many names it has.
+MOST_LISTED = 20
 Result = dict[str, Any]
 
 
@@ -97,14 +109,18 @@ def outcome(o: Outcome) -> Result:
     return shown
 
 
-def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
-    """The result of qdisc_consistency; a consistent endpoint is listed only if ``verbose``."""
+def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool, most: int | None = None) -> Result:
+    """The result of qdisc_consistency; a consistent endpoint is listed only if ``verbose``.
+
+    At most ``most`` endpoints are listed, those that need most attention; None lists all.
+    """
     changed = [o for o in s.outcomes if o.done]
-    listed = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done or o.error]
+    wanted = [o for o in s.outcomes if verbose or o.verdict not in _QUIET or o.done or o.error]
+    listed = sorted(wanted, key=_urgency)[:most]
     result: Result = {
         "changed": bool(changed),
         "endpoints": [outcome(o) for o in sorted(listed, key=lambda o: o.before.interface)],
-        "summary": {**summary(s.outcomes), "not_judged": len(s.not_judged)},
+        "summary": {**_bounded_summary(s), "not_listed": len(wanted) - len(listed)},
         "dataplane": {"mode": s.dataplane.mode.value, "why": s.dataplane.why},
         "not_judged": list(s.not_judged),
         "unread": s.unread,
@@ -112,6 +128,30 @@ def audit_to_dict(s: Audit, *, verbose: bool, with_diff: bool) -> Result:
     if with_diff and changed:
         result["diff"] = diff((o.before, o.after) for o in changed)
     return result
+
+
+def _urgency(o: Outcome) -> tuple[int, int, str]:
+    """By this order, what needs attention most comes first."""
+    remains = o.verdict in DRIFT_REMAINS
+    first = (bool(o.error), remains, o.verdict is Verdict.VANISHED, bool(o.done))
+    return first.index(True) if any(first) else len(first), -_severity(o), o.before.interface
+
+
+def _severity(o: Outcome) -> int:
+    return (o.left or o.found).outlook.severity
+
+
+def _bounded_summary(s: Audit) -> Result:
+    """Counts of all endpoints, whether they are listed or not."""
+    whole = summary(s.outcomes)
+    left = Counter((o.left or o.found).outlook for o in s.outcomes if o.verdict in DRIFT_REMAINS)
+    return {
+        **whole,
+        "failed": whole["failed"][:MOST_LISTED],
+        "failed_total": len(whole["failed"]),
+        "left_by_outlook": {outlook.value: left[outlook] for outlook in Outlook},
+        "not_judged": len(s.not_judged),
+    }
 
 
 def summary(outcomes: Iterable[Outcome]) -> Result:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import errno
 import http.client
-import socket
 import threading
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import DataplaneError, Refusal
 
 #: Felix's metrics of a large cluster have about one MiB.
 _MOST = 8 << 20
+#: Of socket.h.
+_SHUT_RDWR = 2
 
 
 class Unreachable(DataplaneError):
@@ -91,12 +93,12 @@ class _Deadline:
 
     def __init__(self, connection: http.client.HTTPConnection, seconds: float) -> None:
         self._connection = connection
-        self._socket: socket.socket | None = None
+        self._socket: Any = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
         self.passed = False
 
-    def holds(self, connected: socket.socket | None) -> None:
+    def holds(self, connected: Any) -> None:
         """The connection forgets its socket while the body of an answer is still read."""
         self._socket = connected
 
@@ -113,7 +115,7 @@ class _Deadline:
         if connected is None:  # the name is being resolved, or the connect has its own timeout
             return
         try:
-            connected.shutdown(socket.SHUT_RDWR)
+            connected.shutdown(_SHUT_RDWR)
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF):
                 raise

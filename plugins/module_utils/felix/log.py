@@ -23,6 +23,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from ..errors import beginning_of
+
 _FELIX = "] felix/"
 _STARTS = "Felix starting up"
 #: In libbpf's own lines, which have no prefix of Felix (libbpf 1.x, src/libbpf.c and src/elf.c).
@@ -130,7 +132,7 @@ def _load_failures(text: str, start: int) -> tuple[LoadFailure, ...]:
     for at in _occurrences(text, _LIBBPF, start):
         begin = text.rfind("\n", 0, at) + 1
         stamp, line = _unwrapped(text, begin)
-        message = line[line.find(_LIBBPF) :].strip()
+        message = beginning_of(line[line.find(_LIBBPF) :].strip())
         if not _LOAD_FAILURE.search(message):
             continue
         count = found[message].count if message in found else 0
@@ -148,7 +150,7 @@ def _dirty_in(entry: _Entry) -> Dirty:
             count=1,
             first_at=entry.at,
             last_at=entry.at,
-            message=entry.message,
+            message=beginning_of(entry.message),
         )
     workload = _WORKLOAD.search(fields[3] or "")
     name = fields[2] or fields[4]
@@ -158,7 +160,7 @@ def _dirty_in(entry: _Entry) -> Dirty:
         count=1,
         first_at=entry.at,
         last_at=entry.at,
-        message=fields[1],
+        message=beginning_of(fields[1]),
         load_failed=_NOT_ATTACHED in fields[1],
     )
 

@@ -12,7 +12,7 @@ import ctypes
 import os
 from typing import Any
 
-from ..errors import ProgramRefused, Refusal
+from ..errors import ProgramRefused, Refusal, end_of
 from . import bpf
 
 _LIBBPF_WARN = 0
@@ -34,7 +34,8 @@ def load(path: str, program: str | None) -> int:
     lib.libbpf_set_print(printer)
     handle = lib.bpf_object__open_file(os.fsencode(path), None)
     if not handle:
-        raise Refusal(f"object {path} can't be opened: {_reason(lib, ctypes.get_errno(), words)}")
+        reason = end_of(_reason(lib, ctypes.get_errno(), words))
+        raise Refusal(f"object {path} can't be opened: {reason}")
     try:
         return _load_one(lib, handle, path, program, words)
     finally:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..errors import KernelError
-from ..model import Hook, Qdisc
+from ..model import Action, Hook, Qdisc, SharedBlock, Slot, filter_operation
 from .filter_message import (
     ATTR,
     ATTR_TYPE,
@@ -69,6 +69,8 @@ _SOL_NETLINK = 270
 _NETLINK_EXT_ACK = 11
 _RTEXT_FILTER_SKIP_STATS = 8
 _NLMSGERR_ATTR_MSG = 1
+#: TCA_INGRESS_BLOCK and TCA_EGRESS_BLOCK of a qdisc.
+_BLOCKS = {13: Hook.INGRESS, 14: Hook.EGRESS}
 _IFLA_IFNAME = 3
 _IFLA_EXT_MASK = 29
 
@@ -79,6 +81,7 @@ _HEADER_ERROR = struct.Struct("=I2xH").unpack_from  # length, flags
 _TCMSG = struct.Struct("=BBHiIII")  # family, pad, pad, ifindex, handle, parent, info
 TCMSG_INDEX_PARENT = struct.Struct("=4xi4xI").unpack_from
 _LINK_NAME_AT = struct.Struct("=i8xHH").unpack_from
+_U32_AT = struct.Struct("=I").unpack_from
 _TC_REQUEST = struct.Struct("=IHHIIBBHiIII")
 _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 
@@ -103,6 +106,7 @@ class TcSocket:
             self.port: int = self._socket.getsockname()[0]
         self._buffer = bytearray(1 << 18)
         self._sequence = 0
+        self._blocks: dict[int, tuple[SharedBlock, ...]] = {}
         #: A request was sent whose answer was not received to its end.
         self._unfinished = False
         self.writes = 0
@@ -167,7 +171,7 @@ class TcSocket:
         def take(buffer: bytearray, start: int, end: int) -> None:
             index, parent = TCMSG_INDEX_PARENT(buffer, start)
             if parent == _TC_H_CLSACT:
-                found[index] = _qdisc_in(buffer, start, end)
+                found[index], self._blocks[index] = _qdisc_in(buffer, start, end)
 
         operation = "list the qdiscs"
         if not self._steady_dump(operation, request, RTM_NEWQDISC, take, found.clear):
@@ -195,7 +199,14 @@ class TcSocket:
         # EINVAL: the interface had one before, and has the placeholder noop in its place.
         absent = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
         answer = self._ask("find the clsact qdisc", RTM_GETQDISC, body, absent)
-        return Qdisc.NONE if answer is None else _qdisc_in(answer, 0, len(answer))
+        if answer is None:
+            return Qdisc.NONE
+        qdisc, self._blocks[ifindex] = _qdisc_in(answer, 0, len(answer))
+        return qdisc
+
+    def shared_blocks(self, ifindex: int) -> tuple[SharedBlock, ...]:
+        """The shared blocks of an interface, as its qdisc was last read."""
+        return self._blocks.get(ifindex, ())
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         """The filters at one hook in the kernel's order.
@@ -251,8 +262,8 @@ class TcSocket:
             priority holds another kind or protocol), EPERM.
         """
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
-        verb = "replace" if replace else "add"
-        operation = f"{verb} filter at {hook.value} pref {priority} handle {handle}"
+        action = Action.REPLACE if replace else Action.ADD
+        operation = filter_operation(action, hook, Slot(priority, handle))
         body = self._attach_body(ifindex, hook, priority, handle, program_fd, name)
         self._write(operation, RTM_NEWTFILTER, flags, body)
 
@@ -267,7 +278,7 @@ class TcSocket:
         :raises KernelError: ENOENT (no such filter), ENODEV (no such interface), EINVAL (the
             priority holds another kind or protocol), EPERM.
         """
-        operation = f"replace filter at {hook.value} pref {priority} handle {handle}"
+        operation = filter_operation(Action.REPLACE, hook, Slot(priority, handle))
         body = self._attach_body(ifindex, hook, priority, handle, program_fd, name)
         self._write(operation, RTM_NEWTFILTER, NLM_F_REPLACE, body)
 
@@ -299,7 +310,7 @@ class TcSocket:
         body += _attribute(TCA_KIND, b"bpf\0")
         if chain:
             body += _attribute(TCA_CHAIN, struct.pack("=I", chain))
-        operation = f"delete filter at {hook.value} pref {priority} handle {handle}"
+        operation = filter_operation(Action.DELETE, hook, Slot(priority, handle))
         echoed = self._write(operation, RTM_DELTFILTER, NLM_F_ECHO, body)
         return echoed[0] if echoed else None
 
@@ -452,11 +463,14 @@ def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:
     return index, buffer[start + 20 : start + 15 + length].decode()
 
 
-def _qdisc_in(buffer: bytearray, start: int, end: int) -> Qdisc:
+def _qdisc_in(buffer: bytearray, start: int, end: int) -> tuple[Qdisc, tuple[SharedBlock, ...]]:
+    qdisc, blocks = Qdisc.NONE, []
     for kind, at, length in _attributes(buffer, start + 20, end):
         if kind == TCA_KIND:
-            return Qdisc(_text(buffer, at, length))
-    return Qdisc.NONE
+            qdisc = Qdisc(_text(buffer, at, length))
+        elif kind in _BLOCKS:
+            blocks.append(SharedBlock(_BLOCKS[kind], *_U32_AT(buffer, at)))
+    return qdisc, tuple(blocks)
 
 
 def _parent(hook: Hook) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -48,6 +49,15 @@ class Snapshot:
     endpoints: tuple[Endpoint, ...]
     vanished: tuple[str, ...] = ()
     unread: dict[str, str] = field(default_factory=dict)
+    #: Nanoseconds from boot to the start of the read.
+    began_at: int = 0
+    #: By interface, nanoseconds from boot to the load of the newest program that Calico enforces.
+    newest_load: dict[str, int] = field(default_factory=dict)
+
+    def is_fresh(self, interface: str, seconds: float) -> bool:
+        """Whether Felix loaded a program of ``interface`` less than ``seconds`` before the read."""
+        loaded_at = self.newest_load.get(interface)
+        return loaded_at is not None and self.began_at - loaded_at < seconds * 1e9
 
 
 def matching(names: Iterable[str], wanted: Iterable[str], exclude: Iterable[str]) -> list[str]:
@@ -76,6 +86,7 @@ class Reader:
         self._may_open_programs = True
         self._jump_targets = TargetReader()
         self._unknown_preambles: list[tuple[str, int]] = []
+        self._newest_load: dict[str, int] = {}
 
     def read(self, wanted: Iterable[str], exclude: Iterable[str] = ()) -> Snapshot:
         """:raises KernelError: EINTR if links were added or removed during every dump."""
@@ -94,6 +105,8 @@ class Reader:
         self._unread = {}
         self._jump_targets = TargetReader()
         self._unknown_preambles = []
+        self._newest_load = {}
+        began_at = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         links = self._tc.links()
         qdiscs = self._tc.clsact_qdiscs()
         names = choose(links)
@@ -105,7 +118,7 @@ class Reader:
         self._note_unknown_preambles()
         vanished = self._vanished(endpoints)
         kept = tuple(e for e in endpoints if e.interface not in vanished)
-        return Snapshot(kept, tuple(sorted(vanished)), self._unread)
+        return Snapshot(kept, tuple(sorted(vanished)), self._unread, began_at, self._newest_load)
 
     def _qdisc(self, name: str, ifindex: int, qdiscs: dict[int, Qdisc]) -> Qdisc:
         """One that the dump lacks is read alone, since a dump may lack some that exist."""
@@ -137,6 +150,7 @@ class Reader:
             dead_pins=dead,
             empty_prog_arrays=tuple(e for t in targets for e in t.empty),
             missing_targets=tuple(m for t in targets for m in t.missing),
+            shared_blocks=() if qdisc is Qdisc.NONE else self._tc.shared_blocks(ifindex),
         )
 
     def _attached(self, name: str, ifindex: int, qdisc: Qdisc, hook: Hook) -> Attachments:
@@ -284,12 +298,16 @@ class Reader:
     # --- jump targets -------------------------------------------------------------------------
 
     def _targets(self, name: str, ingress: Attachments, egress: Attachments) -> list[Targets]:
-        """What the programs of Calico at both hooks jump to."""
+        """What the programs of Calico at both hooks jump to.
+
+        Also notes when the programs were loaded, which the same call reads.
+        """
         found = []
         for hook, attachments in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
             for program_id in dict.fromkeys(a.program_id for a in attachments if a.calico):
                 info = self._program(program_id)
                 if info is not None:
+                    self._newest_load[name] = max(info.loaded_at, self._newest_load.get(name, 0))
                     found.append(self._jump_targets.read(name, hook, info))
                     if not found[-1].known:
                         self._unknown_preambles.append((name, program_id))

@@ -13,8 +13,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ApiError, Refusal
+from ..errors import ApiError, Refusal, beginning_of
 from .api import BudgetExhausted, ConnectionLost, Kube, discard
+from .api_server import describe
 
 _unavailable = ""
 try:
@@ -47,6 +48,12 @@ def connect(
     if not hasattr(_core, "kubernetes"):  # kubernetes.core can be imported without it
         raise _missing("the Python library kubernetes is missing")
     return Kube(_Sender(_core, {name: options.get(name) for name in AUTH}), patience, log)
+
+
+def api_server(options: Mapping[str, Any]) -> dict[str, str]:
+    """The ``server`` that ``connect`` reaches with these options, and its ``cluster``'s name."""
+    given = {name: options.get(name) for name in AUTH}
+    return describe(_Sender(_core, given).host, given)
 
 
 def _missing(what: str) -> Refusal:
@@ -87,6 +94,10 @@ class _Sender:
             raise self._no_answer(operation, error) from error
         return data
 
+    @property
+    def host(self) -> str:
+        return str(self._connected().configuration.host)
+
     def _connected(self) -> Any:
         """The dynamic client; creating it reads the API groups of the server.
 
@@ -118,10 +129,10 @@ def _api_error(operation: str, error: Any) -> ApiError:
     try:
         status = json.loads(error.body or "{}")
     except ValueError:  # from a proxy, or an API server that is starting
-        status = {"message": str(error.body)[:200]}
+        status = {"message": beginning_of(str(error.body), 200)}
     answer = (operation, error.status, status.get("reason") or error.reason or "")
     causes = (status.get("details") or {}).get("causes") or ()
     if any(cause.get("reason") == "DisruptionBudget" for cause in causes):
         messages = "; ".join(cause["message"] for cause in causes if cause.get("message"))
         return BudgetExhausted(*answer, messages or status.get("message", ""))
-    return ApiError(*answer, status.get("message") or "")
+    return ApiError(*answer, beginning_of(status.get("message") or ""))

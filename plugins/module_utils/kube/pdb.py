@@ -125,6 +125,27 @@ def never_met(covered: Sequence[Covered]) -> list[Obstacle]:
     return [obstacle for obstacle in obstacles_of(covered) if obstacle.never]
 
 
+def not_judged(covered: Sequence[Covered]) -> list[str]:
+    """The budgets over these pods of which the API does not say how many pods they allow."""
+    budgets = {budget.name: budget for pod in covered for budget in pod.budgets}
+    return sorted(
+        name
+        for name, budget in budgets.items()
+        if not _is_strict(budget)
+        and not (_is_current(budget) and "expectedPods" in _status(budget))
+    )
+
+
+def _status(budget: Budget) -> Mapping[str, Any]:
+    return budget.fields.get("status") or {}
+
+
+def _is_current(budget: Budget) -> bool:
+    """Whether the status is of the present spec."""
+    generation = budget.fields["metadata"].get("generation", 0)
+    return bool(_status(budget).get("observedGeneration", 0) >= generation)
+
+
 def _needs_permission(pod: Pod) -> bool:
     done = is_finished(pod) or phase_of(pod) == "Pending"
     return not done and terminating_since(pod) is None
@@ -153,8 +174,7 @@ def _of_one(budget: Budget, pods: Sequence[Covered]) -> list[Obstacle]:
     names = tuple(sorted(pod.name for pod in pods))
     if not names:
         return []
-    rule, status = _rule(budget), budget.fields.get("status") or {}
-    current = status.get("observedGeneration", 0) >= budget.fields["metadata"].get("generation", 0)
+    rule, status, current = _rule(budget), _status(budget), _is_current(budget)
     expected, desired = status.get("expectedPods", 0), status.get("desiredHealthy", 0)
     if _is_strict(budget) or (current and expected and desired >= expected):
         text = f"{rule} of {expected} pods, so none of them may ever be evicted"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .phases import State
-from .summary import Report, RunVerdict, Stop, pods_left
+from .summary import Report, RunVerdict, Stop, not_judged, pods_left
 
 _LOOK = {
     "preflight": "Fix the problems in the message. This phase changes nothing.",
@@ -53,6 +53,9 @@ def next_steps(report: Report) -> tuple[str, ...]:
 
 
 def _steps(report: Report) -> Iterator[str]:
+    if report.kind and not report.check:
+        yield from _after_work_in_place(report)
+        return
     if report.check:
         if report.stop:
             yield from _look_at(report.stop)
@@ -73,6 +76,24 @@ def _steps(report: Report) -> Iterator[str]:
                 "nodes, newest first."
             )
     elif report.verdict is RunVerdict.COMPLETED and not any(_what_is_left(report)):
+        yield "Nothing is left to do."
+
+
+def _after_work_in_place(report: Report) -> Iterator[str]:
+    """After an audit or a repair, which leave calico-node and the cluster's objects alone."""
+    if report.verdict is RunVerdict.RUNNING:
+        yield from _while_it_runs(report)
+    if report.stop:
+        yield from _look_at(report.stop)
+    yield from _what_is_left(report)
+    for node in report.nodes:
+        if why := not_judged(node):
+            yield f"{node.name}: {why}."
+    if report.kind == "audit" and report.totals.left:
+        yield "Run the repair playbook for these nodes."
+    elif report.verdict in (RunVerdict.STOPPED, RunVerdict.INTERRUPTED):
+        yield "Then run the same playbook again: what is consistent is not changed."
+    elif report.verdict is RunVerdict.COMPLETED:
         yield "Nothing is left to do."
 
 

@@ -105,6 +105,11 @@ class Report:
 
     run: str
     title: str
+    #: ``audit`` or ``repair``; empty for a rollout.
+    kind: str
+    #: The cluster's name and the address of its API server; empty if they are not known.
+    cluster: str
+    api_server: str
     check: bool
     verdict: RunVerdict
     started: str
@@ -140,6 +145,8 @@ def summarize(
     for event in own:
         begin.update(event.begin)
     title = str(begin.pop("title", "") or f"Rollout {run}")
+    kind = str(begin.pop("kind", ""))
+    cluster, api_server = _api(begin)
     versions = _named_nodes(begin.pop("nodes", ()), begin)
     by_node: dict[str, list[Event]] = {name: [] for name in _in_order(versions, own)}
     for event in own:
@@ -162,11 +169,18 @@ def summarize(
     result = _own_result(e for e in own if e.of_the_run)
     totals = _totals(nodes, phases, [n.result for n in notes], max(e.total for e in own))
     verdict = _verdict(ended_by, stop, nodes, phases)
-    if verdict is RunVerdict.COMPLETED and (pods_left(result) or _untouched(totals)):
+    if verdict is RunVerdict.COMPLETED and (
+        pods_left(result)
+        or _untouched(totals)
+        or (kind and (totals.left or any(map(not_judged, nodes))))
+    ):
         verdict = RunVerdict.PARTIAL
     return Report(
         run=run,
         title=title,
+        kind=kind,
+        cluster=cluster,
+        api_server=api_server,
         check=check,
         verdict=verdict,
         started=own[0].at,
@@ -192,8 +206,22 @@ def pods_left(result: PhaseResult) -> int:
     return left if isinstance(left, int) else 0
 
 
+def not_judged(node: NodeRecord) -> str:
+    """Why the last audit of the node does not show its health; empty if it does."""
+    audits = [p.result for p in node.phases if p.result.parity]
+    return str(audits[-1].other.get("not_judged_error") or "") if audits else ""
+
+
 def _untouched(totals: Totals) -> int:
     return totals.nodes.get(State.UNTOUCHED.value, 0)
+
+
+def _api(begin: dict[str, Any]) -> tuple[str, str]:
+    """(cluster, API server), taken out of ``begin``."""
+    if not isinstance(begin.get("api"), dict):
+        return "", ""
+    api = begin.pop("api")
+    return str(api.get("cluster") or ""), str(api.get("server") or "")
 
 
 def _named_nodes(nodes: Any, begin: dict[str, Any]) -> dict[str, str]:

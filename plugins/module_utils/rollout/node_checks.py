@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ..errors import beginning_of
 from .endpoint_outline import NAMED, outline
 
 Seen = Mapping[str, Any]
 #: The reporter that is ready only while no endpoint is dirty (felix/dataplane/linux/bpf_ep_mgr.go).
 _REPORTER = "BPFEndpointManager"
+#: The most characters of a line of the log in a check.
+_WORDS = 300
 _NO_LOG = "no log of calico-node was found on the node"
 
 
@@ -114,7 +117,12 @@ def _log(log: Seen | None, bounds: Bounds) -> Check:
     if log is None:
         return Check("log", Result.NOT_JUDGED, _NO_LOG, wanted)
     late = [line for line in log["dirty"] if (line["last_at"] or "~") > bounds.dirty_since]
-    lines = [f"{line['interface']} {line['count']} times: {line['message']}" for line in late]
+    lines = [
+        f"{line['interface']} {line['count']} times: {beginning_of(line['message'], _WORDS)}"
+        for line in late[:NAMED]
+    ]
+    if len(late) > NAMED:
+        lines.append(f"and {len(late) - NAMED} more interfaces")
     if any(line["load_failed"] for line in late):
         lines.append(
             "({false 0 0}) means that the programs of one direction failed to load: a repair of "
@@ -134,7 +142,10 @@ def _program_loads(log: Seen | None, bounds: Bounds) -> Check:
         return Check("program loads", Result.NOT_JUDGED, _NO_LOG, wanted)
     count = sum(failure["count"] for failure in log["load_failures"])
     if count > bounds.load_failures:
-        lines = "; ".join(f"{f['message']} ({f['count']} times)" for f in log["load_failures"])
+        failures = log["load_failures"]
+        lines = "; ".join(
+            f"{beginning_of(f['message'], _WORDS)} ({f['count']} times)" for f in failures[:NAMED]
+        )
         return Check("program loads", Result.NOT_JUDGED, lines, wanted)
     return Check("program loads", Result.GOOD, f"{count} errors", wanted)
 
@@ -170,7 +181,12 @@ def _parity(parity: Seen) -> Check:
     drifted = [e for e in parity["endpoints"] if e["verdict"] in ("drifted", "contended")]
     seen = f"{bad} of {parity['summary']['endpoints']} drifted"
     if bad:
-        return Check("parity", Result.BAD, f"{seen}: {outline(drifted)}", "0 drifted")
+        return Check(
+            "parity",
+            Result.BAD,
+            f"{seen}: {outline(drifted, summary=parity['summary'])}",
+            "0 drifted",
+        )
     if parity["not_judged"]:
         return Check("parity", Result.NOT_JUDGED, "; ".join(parity["not_judged"]), "0 drifted")
     return Check("parity", Result.GOOD, seen, "0 drifted")

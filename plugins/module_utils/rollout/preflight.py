@@ -15,6 +15,7 @@ from ..calico import advisories, images
 from ..calico.advisories import Advisory, AdvisorySeverity, UpgradePath
 from ..calico.versions import parse, parse_kernel
 from ..errors import Refusal
+from ..kube.pdb import not_judged
 from .cluster import (
     Cluster,
     Node,
@@ -130,6 +131,7 @@ def judge(spec: RolloutSpec, cluster: Cluster) -> PreflightResult:
     nodes = nodes_of(spec, cluster)
     matched = advise(spec, cluster, wanted) if wanted else []
     found = [*_check_install(spec, cluster, wanted), *_check_bpf(cluster, nodes)]
+    found += _check_extent(spec, cluster, wanted, former)
     found += [
         _from_advisory(each)
         for each in matched
@@ -191,6 +193,28 @@ def _check_install(spec: RolloutSpec, cluster: Cluster, wanted: Target | None) -
             f"DaemonSet {where} has no former revision to roll back to: its annotation does not "
             "name an existing ControllerRevision, and no older one exists. Run an upgrade to the "
             "former version or manifest instead",
+        )
+
+
+def _check_extent(
+    spec: RolloutSpec, cluster: Cluster, wanted: Target | None, former: Revision | None
+) -> Iterator[Problem]:
+    """What a run must know of the DaemonSet before it begins: its pods, and a way back."""
+    if wanted is None:
+        return
+    where = f"DaemonSet {spec.namespace}/{spec.daemonset}"
+    if not cluster.pods and not spec.nodes:
+        yield Problem(
+            "no_pod",
+            f"{where} has no pod on any node, so there is nothing to check or to upgrade. See "
+            "kubectl describe daemonset, or name the nodes of the run",
+        )
+    if former is None:
+        yield Problem(
+            "no_former_revision",
+            f"{where} has no ControllerRevision, so a rollback of this run would have nothing to "
+            "return to. Check that the DaemonSet controller runs (kube-controller-manager)",
+            blocks=False,
         )
 
 
@@ -285,6 +309,15 @@ def _check_node(node: Node, at: NodeState, cluster: Cluster) -> Iterator[Problem
     if at is not NodeState.DONE:
         for text in cluster.budgets.get(node.name, ()):
             yield Problem("budget_never_met", f"node {node.name}: {text}", node.name)
+        if budgets := not_judged(cluster.covered.get(node.name, ())):
+            yield Problem(
+                "budget_not_judged",
+                f"node {node.name}: whether {', '.join(budgets)} can be met is not known, since "
+                "the API has no current status of it. Check that the disruption controller runs "
+                "(kube-controller-manager); the drain waits for it",
+                node.name,
+                blocks=False,
+            )
 
 
 def _check_room(

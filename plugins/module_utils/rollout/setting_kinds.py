@@ -23,6 +23,7 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 #: A year; what is longer is a mistake.
 _MOST_SECONDS = 366 * 24 * 3600
 _MOST_NODES = 100_000
+_MOST_COUNT = 1_000_000
 _WINDOW_KEYS = ("start", "end", "timezone")
 
 
@@ -32,6 +33,7 @@ class Kind(Enum):
     TEXT = "a text"
     VERSION = "a version in quotes, such as v3.29.7"
     BOOL = "true or false"
+    COUNT = "a number from 0 to 1000000"
     SECONDS = 'seconds, such as 90, or a duration, such as "90s", "2m" or "1h30m"'
     BATCHES = 'numbers of nodes or percentages, such as [1, "10%", "25%"] or "1,10%,25%"'
     WINDOW = (
@@ -71,6 +73,13 @@ def _bool(value: Any) -> bool:
     if word not in _TRUE + _FALSE:
         raise Wrong
     return word in _TRUE
+
+
+def _count(value: Any) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,7}", text) or int(text) > _MOST_COUNT:
+        raise Wrong
+    return int(text)
 
 
 def _seconds(value: Any) -> int:
@@ -167,6 +176,7 @@ _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.TEXT: _text,
     Kind.VERSION: _version,
     Kind.BOOL: _bool,
+    Kind.COUNT: _count,
     Kind.SECONDS: _seconds,
     Kind.BATCHES: _batches,
     Kind.WINDOW: _window,

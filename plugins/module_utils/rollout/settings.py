@@ -97,6 +97,10 @@ SETTINGS = (
     ),
     Setting("audit_window", Kind.SECONDS, 0, "for audit: how long to watch Felix"),
     Setting(
+        "max_endpoints", Kind.COUNT, 20,
+        "how many endpoints of a node a result lists at most; `0` lists all",
+    ),
+    Setting(
         "allow_no_calico", Kind.BOOL, False,
         "for audit and repair: accept hosts without any trace of Calico's eBPF dataplane",
     ),
@@ -106,9 +110,10 @@ SETTINGS = (
 INTERNAL = frozenset(
     PREFIX + name
     for name in (
-        "begun", "between", "counts", "dirty_since", "endpoints", "felix", "finished",
-        "given_back", "given_back_text", "in_node", "included", "lease", "left", "lost", "phase",
-        "reason", "repaired_at", "report", "reports", "run", "settings", "staged_by", "started",
+        "begun", "between", "counts", "dirty_since", "endpoints", "failure", "felix", "finished",
+        "given_back", "given_back_text", "in_node", "included", "kind", "lease", "left", "lost",
+        "phase", "published", "reason", "repaired_at", "report", "reports", "run", "settings",
+        "staged_by", "started",
     )
 )  # fmt: skip
 

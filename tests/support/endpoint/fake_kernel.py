@@ -39,6 +39,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Endpoint,
     Hook,
     Qdisc,
+    SharedBlock,
     Slot,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint import build
@@ -154,6 +155,10 @@ class Kernel(TcSocket):
         found = self._found(ifindex)
         return found.qdisc if found else Qdisc.NONE
 
+    def shared_blocks(self, ifindex: int) -> tuple[SharedBlock, ...]:
+        found = self._found(ifindex)
+        return found.shared_blocks if found else ()
+
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         self._called(f"read {hook.value}")
         found = self._found(ifindex)
@@ -212,6 +217,8 @@ class Kernel(TcSocket):
             raise KernelError(call, errno.ENODEV)
         if found.qdisc is not Qdisc.CLSACT:
             raise KernelError(call, errno.EINVAL)
+        if found.block(hook):
+            raise KernelError(call, errno.EOPNOTSUPP)
         try:
             self.write("we", hook, change, found.interface)
         except kernel_rules.Refused as refused:

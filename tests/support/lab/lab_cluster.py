@@ -104,7 +104,8 @@ class LabCluster:
         """Start one of the collection's playbooks, or any file by its absolute path."""
         log = self.folder / f"playbook-{len(self._played)}.log"
         words = [f"{sys.prefix}/bin/ansible-playbook", str(CHECKOUT / "playbooks" / name)]
-        words += ["--extra-vars", json.dumps(dict(extra_vars or {})), *args]
+        given = {"calico_bpf_report_dir": str(self.folder / "reports"), **(extra_vars or {})}
+        words += ["--extra-vars", json.dumps(given), *args]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", **self.environment}
         environment["TMPDIR"] = str(self.folder)  # for the cache of kubernetes.core
         with log.open("wb") as out:

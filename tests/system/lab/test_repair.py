@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +117,66 @@ def test_a_host_without_calico_passes_only_if_the_run_says_so() -> None:
         code, output = play(rollout, "audit.yml")
         assert code == 0, output
         assert "NOT JUDGED: there is no trace of Calico" in output
+
+
+def test_what_a_short_result_does_not_list_still_counts() -> None:
+    with new_rollout(
+        "embedded", nodes=1, endpoints=3, version="v3.29.5", heartbeat=3600
+    ) as rollout:
+        broken = rollout.cluster.seed_mismatch("worker-1", 2)
+        assert len(broken) == 2
+        short = {"calico_bpf_max_endpoints": 1}
+        code, output = play(rollout, "audit.yml", **short)
+        assert code == 0, output
+        assert re.search(r"2 of \d endpoints drifted", output)
+        assert "and 1 more that are not listed (findings of all: handle_mismatch: 2)" in output
+        code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True, **short)
+        assert code == 2, output
+        assert "2 endpoints of worker-1 are not consistent" in output
+        code, output = play(rollout, "repair.yml", **short)
+        assert code == 0, output
+        assert not rollout.broken()
+
+
+def test_an_audit_and_a_repair_write_a_report() -> None:
+    with new_rollout(
+        "embedded", nodes=2, endpoints=2, version="v3.29.5", heartbeat=3600
+    ) as rollout:
+        folder = rollout.cluster.folder / "reports"
+        rollout.cluster.seed_mismatch("worker-1")
+        code, output = play(rollout, "repair.yml", "--check")
+        assert code == 0, output
+        assert not folder.exists(), "check mode writes no report"
+
+        code, output = play(rollout, "audit.yml")
+        assert code == 0, output
+        audit = report_in(folder, output)
+        assert (audit["title"], audit["kind"], audit["verdict"]) == ("Audit", "audit", "partial")
+        assert audit["totals"]["left"] == 1
+        assert {n["name"]: n["state"] for n in audit["nodes"]} == {
+            "worker-1": "done",
+            "worker-2": "done",
+        }
+        code, output = play(rollout, "audit.yml", calico_bpf_fail_on_drift=True)
+        assert code == 2, output
+        failed = report_in(folder, output)
+        assert (failed["verdict"], failed["stop"]["node"]) == ("stopped", "worker-1")
+
+        code, output = play(rollout, "repair.yml")
+        assert code == 0, output
+        repair = report_in(folder, output)
+        assert (repair["title"], repair["verdict"]) == ("Repair", "completed")
+        assert repair["totals"]["repaired"] == 1
+        assert repair["next"] == ["Nothing is left to do."]
+
+
+def report_in(folder: Path, output: str) -> dict[str, Any]:
+    """The report whose path the end of the output shows."""
+    shown = re.findall(r"Report: (\S+)/report\.html", output)
+    assert len(shown) == 1, output
+    assert Path(shown[0]).parent == folder
+    found: dict[str, Any] = json.loads((Path(shown[0]) / "report.json").read_text())
+    return found
 
 
 def strip(node: Node, interface: str, how: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -352,12 +353,27 @@ def test_the_action_reads_the_environment_and_refuses_bad_input(embedded: Embedd
     assert "missing: version, manifest" in ansible(embedded, "rollout_info")["msg"]
 
 
+def rolled_out(raw: Client) -> None:
+    """A node, and a DaemonSet whose pod is ready there."""
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    node = {"metadata": {"name": "worker-1", "labels": {"test": "kube-system"}}, "status": ready}
+    raw.do("POST", "/api/v1/nodes", node)
+    raw.do("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets", daemon_set("kube-system"))
+    (pod,) = eventually(lambda: raw.do("GET", "/api/v1/pods")["items"])
+    path = f"/api/v1/namespaces/kube-system/pods/{pod['metadata']['name']}"
+    target = {"apiVersion": "v1", "kind": "Node", "name": "worker-1"}
+    raw.do("POST", f"{path}/binding", {"metadata": pod["metadata"], "target": target})
+    raw.do("PUT", f"{path}/status", {**raw.do("GET", path), "status": ready})
+
+
 def test_a_forbidden_resource_is_only_a_warning(embedded: EmbeddedApi) -> None:
     raw = Client(embedded)
     raw.do("POST", DEFINITIONS, crd("crd.projectcalico.org", "IPPool", "ippools"))
     embedded.access.denied.add(("list", "ippools"))
-    raw.do("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets", daemon_set("kube-system"))
+    rolled_out(raw)
     shown = ansible(embedded, "rollout_info", version=NEW)
+    assert re.fullmatch(r"https?://[\w.]+:\d+", shown["api"]["server"])
+    assert shown["api"]["cluster"]
     assert shown["problems"]["blockers"] == []
     assert [
         "ippools may not be listed" in each["message"] for each in shown["problems"]["warnings"]

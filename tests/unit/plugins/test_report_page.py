@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
@@ -275,3 +276,17 @@ def test_the_same_page_from_the_same_events() -> None:
     one, two = failed(), failed()
     two.events = [replace(e) for e in two.events]
     assert page_of(one) == page_of(two)
+
+
+def test_the_report_names_the_cluster_and_its_api_server() -> None:
+    made = Rollout()
+    made.begin("worker-1", api={"server": "https://api:6443", "cluster": EVIL})
+    report = summarize(made.events, RUN)
+    assert (report.api_server, report.about) == ("https://api:6443", {})
+    assert json.loads(document(report))["cluster"] == EVIL
+    shown = Page(page(report))
+    assert "API server https://api:6443." in shown.text
+    assert shown.wrong == []
+    unknown = Rollout()
+    unknown.begin("worker-1")
+    assert "API server" not in Page(page(summarize(unknown.events, RUN))).text

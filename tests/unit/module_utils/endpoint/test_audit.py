@@ -6,28 +6,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import (
-    audit as audit_module,
-)
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.audit import (
-    Audit,
     AuditMode,
-    AuditOptions,
-    audit,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import KernelError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.dataplane import (
-    Dataplane,
     Mode,
 )
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kernel.snapshot import Reader
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
     AttachType,
     Endpoint,
@@ -37,6 +28,13 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Qdisc,
     Verdict,
 )
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.audits import (
+    HEALTHY,
+    MISMATCH,
+    named,
+    run,
+    verdicts,
+)
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     at,
     endpoint,
@@ -44,11 +42,11 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build impor
     ours,
     tcx,
 )
-from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import Kernel
+from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel import (
+    Kernel,
+)
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.strategies import endpoints
 
-HEALTHY = endpoint(at(1), at(1, program=20))
-MISMATCH = endpoint(at(1), at(2, program=20))
 BARE = endpoint((), ())
 
 
@@ -57,34 +55,6 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
     made.patch(monkeypatch)
     return made
-
-
-def named(name: str, ifindex: int, state: Endpoint) -> Endpoint:
-    return replace(state, interface=name, ifindex=ifindex)
-
-
-def run(
-    kernel: Kernel,
-    mode: AuditMode = AuditMode.AUDIT,
-    while_settling: Callable[[], object] = lambda: None,
-    mode_of_node: Mode = Mode.EBPF,
-    **options: Any,
-) -> Audit:
-    order = AuditOptions(**{"interfaces": ("cali*",), "mode": mode, **options})
-    reader = Reader(kernel, look_into_programs=False, tcx_pins="/nowhere")
-
-    def sleep(_unused: float) -> None:
-        while_settling()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            audit_module, "read_dataplane", lambda *_: Dataplane(mode_of_node, "no trace")
-        )
-        return audit(order, kernel, reader, sleep)
-
-
-def verdicts(audited: Audit) -> dict[str, Verdict]:
-    return {o.before.interface: o.verdict for o in audited.outcomes}
 
 
 # --- which endpoints ------------------------------------------------------------------------------

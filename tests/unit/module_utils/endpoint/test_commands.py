@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +38,7 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel
 CONSISTENCY: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],
     "exclude": [], "state": "consistent", "attach_type": "auto", "fail_on_drift": False,
-    "allow_no_calico": False, "verbose_endpoints": False,
+    "allow_no_calico": False, "verbose_endpoints": False, "max_endpoints": None,
 }  # fmt: skip
 ENDPOINT: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interface": INTERFACE,
@@ -169,6 +170,7 @@ def test_what_was_not_judged_fails(
     assert (result.failure is not None) is fails
     assert "no endpoint was judged: no trace" in result.warnings
     assert result.values["dataplane"] == {"mode": mode.value, "why": "no trace"}
+    assert result.values["not_judged_error"] == result.failure
     if fails:
         assert "the endpoints were not all judged: no trace" in str(result.failure)
         assert ("allow_no_calico" in str(result.failure)) is (mode is Mode.ABSENT)
@@ -182,8 +184,54 @@ def test_what_could_not_be_read_fails(kernel: Kernel, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(bpf, "tcx_programs", denied)
     params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True, "allow_no_calico": True}
-    failure = commands.qdisc_consistency(params, False, False).failure
+    result = commands.qdisc_consistency(params, False, False)
+    failure = result.failure
+    assert result.values["not_judged_error"] == failure
     assert "the endpoints were not all judged: could not read tcx (query TCX: EPERM" in str(failure)
+
+
+def test_nothing_is_left_to_judge_on_a_healthy_node(kernel: Kernel) -> None:
+    kernel.put(endpoint(at(1), at(1, program=20)))
+    assert commands.qdisc_consistency(CONSISTENCY, False, False).values["not_judged_error"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "listed"),
+    [
+        ({}, 20),
+        ({"max_endpoints": 3}, 3),
+        ({"max_endpoints": 0}, 1_000),
+        ({"verbose_endpoints": True}, 1_001),
+        ({"verbose_endpoints": True, "max_endpoints": 7}, 7),
+    ],
+)
+def test_a_result_of_many_endpoints_has_a_readable_size(
+    kernel: Kernel, options: dict[str, Any], listed: int
+) -> None:
+    """The counts are those of all endpoints."""
+    kernel.put(replace(MISMATCH, egress=at(1, program=20)))
+    for n in range(1_000):
+        kernel.put(replace(MISMATCH, interface=f"calib{n}", ifindex=20 + n))
+    params = {**CONSISTENCY, "state": "audited", "fail_on_drift": True, **options}
+    answer = commands.qdisc_consistency(params, False, False)
+    summary, shown = answer.values["summary"], answer.values["endpoints"]
+    wanted = 1_001 if options.get("verbose_endpoints") else 1_000
+    assert (len(shown), summary["not_listed"]) == (listed, wanted - listed)
+    assert sum(e["verdict"] == "drifted" for e in shown) == min(listed, 1_000)
+    assert summary["verdicts"]["drifted"] == summary["left_by_outlook"]["stuck"] == 1_000
+    assert "1000 of 1001 endpoints" in str(answer.failure)
+    if not options:
+        assert len(json.dumps(answer.values)) < 60_000
+
+
+def test_failed_repairs_come_first_and_are_counted(kernel: Kernel) -> None:
+    for n in range(50):
+        kernel.put(replace(MISMATCH, interface=f"calib{n:02}", ifindex=20 + n))
+    kernel.refuse = dict.fromkeys(range(20, 1_000), errno.EPERM)
+    result = commands.qdisc_consistency(CONSISTENCY, False, False).values
+    summary = result["summary"]
+    assert summary["failed_total"] > len(summary["failed"]) == 20
+    assert all("error" in e for e in result["endpoints"])
 
 
 def test_many_drifted_endpoints_are_abbreviated(kernel: Kernel) -> None:

@@ -161,3 +161,14 @@ def test_a_hook_whose_program_failed_to_load_is_no_mismatch() -> None:
     (found,) = read(cri(starts(1)) + cri(line)).dirty
     assert found.load_failed
     assert not read(cri(starts(1)) + cri(dirty(5))).dirty[0].load_failed
+
+
+def test_a_line_of_any_length_is_cut_with_a_mark() -> None:
+    """The container's runtime splits lines, but a plain file does not."""
+    error = f"Failed to apply policy to endpoint, leaving it dirty error={'x' * 50_000}"
+    lines = [starts(1), f"libbpf: failed to load object {'y' * 50_000}", felix(5, error)]
+    log = read("".join(f"{line}\n" for line in lines))
+    (failure,), (found,) = log.load_failures, log.dirty
+    for message in (failure.message, found.message):
+        assert message.endswith(" more characters]")
+        assert len(message) < 1_100

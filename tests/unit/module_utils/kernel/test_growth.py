@@ -29,6 +29,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Hook,
     Policy,
     Qdisc,
+    SharedBlock,
     Verdict,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
@@ -59,6 +60,9 @@ class Links(TcSocket):
 
     def clsact_qdisc(self, ifindex: int) -> Qdisc:
         return Qdisc.NONE
+
+    def shared_blocks(self, ifindex: int) -> tuple[SharedBlock, ...]:
+        return ()
 
     def filters(self, ifindex: int, hook: Hook) -> list[RawFilter]:
         raise AssertionError("there is no qdisc to ask")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -365,3 +366,48 @@ def test_a_clock_put_back_harms_nothing(rollout: Rollout) -> None:
     rollout.say("done", "w1", "drain")
     made = summarize([*rollout.events[:-1], replace(early, status=rollout.events[-1].status)], RUN)
     assert (made.seconds, made.nodes[0].phases[0].seconds) == (0.0, 0.0)
+
+
+# --- audits and repairs ---------------------------------------------------------------------------
+
+
+def in_place(kind: str, **result: Any) -> Report:
+    made = Rollout()
+    made.begin("worker-1", kind=kind)
+    made.say("done", "worker-1", "qdisc_parity", result=result)
+    made.say("done", "worker-1")
+    made.say("finished")
+    return summarize(made.events, RUN)
+
+
+@pytest.mark.parametrize("kind", ["audit", "repair"])
+def test_an_audit_or_a_repair_that_leaves_nothing_is_completed(kind: str) -> None:
+    report = in_place(kind, **parity(endpoint("cali1", "repaired")), not_judged_error=None)
+    assert (report.kind, report.verdict) == (kind, RunVerdict.COMPLETED)
+    assert next_steps(report) == ("Nothing is left to do.",)
+
+
+def test_an_audit_that_found_drift_is_not_completed() -> None:
+    report = in_place("audit", **parity(endpoint("cali1")))
+    assert report.verdict is RunVerdict.PARTIAL
+    assert next_steps(report)[-1] == "Run the repair playbook for these nodes."
+    assert not any("rollback" in step for step in next_steps(report))
+
+
+def test_what_was_not_judged_is_not_completed() -> None:
+    report = in_place("repair", **parity(), not_judged_error="could not read tcx")
+    assert report.verdict is RunVerdict.PARTIAL
+    assert next_steps(report) == ("worker-1: could not read tcx.",)
+
+
+def test_a_repair_that_stopped_is_run_again_and_not_rolled_back() -> None:
+    made = Rollout()
+    made.begin("worker-1", "worker-2", kind="repair")
+    made.say("done", "worker-1")
+    made.say("failed", "worker-2", "qdisc_parity", message="1 endpoint is not consistent")
+    made.say("stopped", message="worker-2: 1 endpoint is not consistent")
+    report = summarize(made.events, RUN)
+    assert report.verdict is RunVerdict.STOPPED
+    steps = " ".join(next_steps(report))
+    assert "run the same playbook again: what is consistent is not changed" in steps
+    assert "rollback" not in steps

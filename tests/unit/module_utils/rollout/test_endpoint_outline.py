@@ -47,3 +47,12 @@ def test_thousands_of_endpoints_are_counted() -> None:
 
 def test_the_filter() -> None:
     assert FilterModule().filters() == {"endpoint_outline": outline}
+
+
+def test_endpoints_that_the_result_does_not_list_are_counted() -> None:
+    summary = {"not_listed": 4_980, "findings": {"dead_pin": 2, "handle_mismatch": 5_000}}
+    text = outline([], summary=summary)
+    assert text == (
+        "and 4980 more that are not listed (findings of all: dead_pin: 2, handle_mismatch: 5000)"
+    )
+    assert outline([], summary={**summary, "not_listed": 0}) == ""

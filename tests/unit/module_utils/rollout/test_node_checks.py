@@ -141,6 +141,16 @@ def test_a_pod_without_an_endpoint_is_bad() -> None:
     assert only.seen.startswith("4 endpoints, 5 pods: demo/web-0, ")
 
 
+def test_long_lines_and_many_endpoints_are_cut_with_a_mark() -> None:
+    long = {**FAILURE, "message": "libbpf: failed to load " + "x" * 100_000}
+    (doubt,) = failed(with_changes(log__load_failures=[long]))
+    assert "more characters]" in doubt.seen
+    late = [{**DIRTY, "interface": f"cali{n}", "message": "m" * 5_000} for n in range(5_000)]
+    (bad,) = failed(with_changes(log__dirty=late))
+    assert bad.seen.endswith("and 4980 more interfaces")
+    assert len(bad.seen) < 10_000
+
+
 def test_load_failures_may_be_accepted() -> None:
     felix = with_changes(log__load_failures=[FAILURE])
     assert not failed(felix, bounds=Bounds(2, 4, 0, load_failures=3))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that are attached and cannot run."""
+"""What is not repaired, why the finding says so, and programs that cannot run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
+    Attachments,
     Behaviour,
     Code,
     Hook,
@@ -23,6 +24,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
     at,
     endpoint,
+    foreign,
     in_words,
     listed,
     ours,
@@ -92,3 +94,17 @@ def test_a_surplus_program_that_cannot_run_goes_with_its_finding() -> None:
         Code.MISSING_JUMP_TARGET: True,
         Code.HANDLE_MISMATCH: True,
     }
+
+
+def around_a_stranger(before: int, behind: int) -> Attachments:
+    return listed(
+        ours(1, before, 49150, loaded_at=before), foreign(49151), ours(1, behind, loaded_at=behind)
+    )
+
+
+def test_why_nothing_is_repaired_that_no_kill_would_leave_repairable() -> None:
+    state = endpoint(around_a_stranger(11, 10), around_a_stranger(21, 20))
+    for finding in judge(state, B).findings:
+        assert "NOT REPAIRED: after an interrupted repair, Felix could leave" in finding.message
+        assert "(cil_from_contai:[90] id 90 at pref 49151 handle 1" in finding.message
+        assert finding.message.endswith("then repair again")
