@@ -87,6 +87,8 @@ _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 _DUMP_PAUSES = (0.01, 0.02, 0.04, 0.08)
 
 _LIST_FILTERS = "list the filters"
+#: Where the body of the first message in a buffer is.
+_FIRST_BODY = 16
 
 
 class TcSocket:
@@ -149,10 +151,12 @@ class TcSocket:
         return found
 
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
-        """The qdisc at ffff: of each interface that has one, by ifindex.
+        """The qdisc at ffff: of each interface for which the dump proves it, by ifindex.
 
-        While other interfaces disappear, it may lack some, unmarked: the kernel continues a dump by
-        counting interfaces (net/sched/sch_api.c, tc_dump_qdisc). See ``clsact_qdisc``.
+        While other interfaces disappear, a dump skips some, unmarked: the kernel continues it in
+        each message buffer by counting interfaces (net/sched/sch_api.c, tc_dump_qdisc). It writes
+        the qdisc at ffff: last, so an interface has none if another follows it in its buffer. For
+        all others, such as those that are down, see ``clsact_qdisc``.
 
         :raises KernelError: EINTR if the dump was interrupted too often.
         """
@@ -163,11 +167,16 @@ class TcSocket:
             )
 
         found: dict[int, Qdisc] = {}
+        last = 0
 
         def take(buffer: bytearray, start: int, end: int) -> None:
+            nonlocal last
             index, parent = TCMSG_INDEX_PARENT(buffer, start)
+            if index != last and start > _FIRST_BODY:
+                found.setdefault(last, Qdisc.NONE)
             if parent == _TC_H_CLSACT:
                 found[index] = _qdisc_in(buffer, start, end)
+            last = index
 
         operation = "list the qdiscs"
         if not self._steady_dump(operation, request, RTM_NEWQDISC, take, found.clear):
