@@ -17,6 +17,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event 
     Status,
     plain,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.journal import now
 from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.controller_action import (
     ControllerAction,
 )
@@ -49,10 +50,14 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, options: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
-        lines = [
-            show_and_record(options["directory"], event, self.show)[0]
-            for event in self._events(options)
-        ]
+        events = list(self._ended(options))
+        try:
+            if options["phase"]:
+                self._renew_lease(options)
+                events.append(self._event(options, phase=options["phase"], status=Status.BEGUN))
+        finally:
+            # Together: each recording writes the reports again.
+            lines, _recorded = show_and_record(options["directory"], events, self.show)
         return {
             "changed": False,
             "progress": lines,
@@ -60,29 +65,30 @@ class ActionModule(ControllerAction):
             "began_at": CLOCK.stamp(),
         }
 
-    def _events(self, options: Mapping[str, Any]) -> Iterator[Event]:
-        """The end of the last phase; then, if the Lease is still held, the beginning of the next.
-
-        :raises DataplaneError: the Lease was lost.
-        """
-        event = Event(
-            run=options["run"],
-            status=Status.DONE,
-            node=options["node"],
-            position=options["position"],
-            total=options["total"],
-            check=self.check_mode,
-        )
+    def _ended(self, options: Mapping[str, Any]) -> Iterator[Event]:
+        """The end of the last phase, now."""
         if done := options["finished"]:
             result = plain(done["result"])
             would = str(result.pop("would", ""))
             message = would if self.check_mode else ""
-            yield replace(event, phase=done["phase"], message=message, result=result)
-        if not options["phase"]:
-            return
+            event = self._event(options, phase=done["phase"], status=Status.DONE)
+            yield replace(event, message=message, result=result, at=now())
+
+    def _event(self, options: Mapping[str, Any], phase: str, status: Status) -> Event:
+        return Event(
+            run=options["run"],
+            status=status,
+            node=options["node"],
+            phase=phase,
+            position=options["position"],
+            total=options["total"],
+            check=self.check_mode,
+        )
+
+    def _renew_lease(self, options: Mapping[str, Any]) -> None:
+        """:raises DataplaneError: the Lease was lost."""
         try:
             self.session(options).renew_lease()
         except DataplaneError as error:
             error.facts["phase"] = options["phase"]
             raise
-        yield replace(event, status=Status.BEGUN, phase=options["phase"])

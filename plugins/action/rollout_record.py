@@ -51,7 +51,7 @@ class ActionModule(ControllerAction):
             check=self.check_mode,
         )
         event.refuse_nonsense()
-        line, recorded = show_and_record(options["directory"], event, self.show)
+        [line], recorded = show_and_record(options["directory"], [event], self.show)
         result = {"changed": False, "progress": line}
         if recorded is None:
             return result

@@ -14,6 +14,8 @@ from .errors import DataplaneError
 from .model import ModuleResult
 
 Params = Mapping[str, Any]
+#: The option of every module that reads a node; documented in the fragment ``netns``.
+NETNS: Mapping[str, Any] = {"netns": {"type": "str"}}
 
 
 def run(command: Callable[[Params, bool, bool], ModuleResult], **spec: Any) -> None:

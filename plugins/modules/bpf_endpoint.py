@@ -273,7 +273,7 @@ verifier_log:
 """
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import NETNS, run
 
 
 def main() -> None:
@@ -287,7 +287,7 @@ def main() -> None:
     run(
         commands.bpf_endpoint,
         argument_spec={
-            **argspec.NETNS,
+            **NETNS,
             **argspec.JUDGING,
             "interface": {"type": "str"},
             "namespace": {"type": "str"},

@@ -204,14 +204,14 @@ verifier_log:
 """
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import NETNS, run
 
 
 def main() -> None:
     run(
         commands.bpf_tc_program,
         argument_spec={
-            **argspec.NETNS,
+            **NETNS,
             **argspec.PROGRAM,
             "interface": {"type": "str", "required": True},
             "hook": {"type": "str", "choices": ["ingress", "egress"], "required": True},

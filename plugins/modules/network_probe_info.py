@@ -114,9 +114,8 @@ targets:
        error: "connect to 10.96.0.10 port 53: no answer within 5 s"}
 """
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import probe
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run_info
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import NETNS, run_info
 
 
 def main() -> None:
@@ -131,7 +130,7 @@ def main() -> None:
     run_info(
         probe.network_probe_info,
         argument_spec={
-            **argspec.NETNS,
+            **NETNS,
             "targets": {
                 "type": "list",
                 "elements": "dict",

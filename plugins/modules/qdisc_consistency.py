@@ -388,14 +388,14 @@ elapsed_ms:
 """
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec, commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import NETNS, run
 
 
 def main() -> None:
     run(
         commands.qdisc_consistency,
         argument_spec={
-            **argspec.NETNS,
+            **NETNS,
             **argspec.JUDGING,
             "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
             "exclude": {"type": "list", "elements": "str", "default": []},

@@ -141,16 +141,15 @@ elapsed_ms:
   sample: 12010.4
 """
 
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint import argspec
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.felix import commands
-from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import run_info
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.module import NETNS, run_info
 
 
 def main() -> None:
     run_info(
         commands.tc_churn_info,
         argument_spec={
-            **argspec.NETNS,
+            **NETNS,
             "window": {"type": "float", "default": 12},
             "interfaces": {"type": "list", "elements": "str", "default": ["cali*"]},
             "exclude": {"type": "list", "elements": "str", "default": []},

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, the dataplane.calico_bpf contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records an event of a rollout in the journal and in the reports made from it."""
+"""Records events of a rollout in the journal and in the reports made from it."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,52 +31,48 @@ from .report_page import page
 
 @dataclass(frozen=True)
 class Recorded:
-    """The files that were written, and the duration of the phase that the event ends."""
+    """The files that were written, and the report in them."""
 
     report: Report
     journal: Path
     report_json: Path
     report_html: Path
-    seconds: float | None
 
 
 def show_and_record(
-    directory: str | None, event: Event, show: Callable[[str], None]
-) -> tuple[str, Recorded | None]:
-    """Record ``event`` if there is a ``directory``, and show its line of progress.
+    directory: str | None, events: Sequence[Event], show: Callable[[str], None]
+) -> tuple[list[str], Recorded | None]:
+    """Record ``events`` if there is a ``directory``, and show their lines of progress.
 
     :raises DataplaneError: a file cannot be written.
     """
-    recorded = record(Path(directory).absolute(), event) if directory else None
-    line = progress(event, recorded.seconds if recorded else None)
-    show(line)
-    return line, recorded
+    recorded = record(Path(directory).absolute(), *events) if directory and events else None
+    lines = [progress(e, seconds_of(e, recorded.report) if recorded else None) for e in events]
+    for line in lines:
+        show(line)
+    return lines, recorded
 
 
-def record(directory: Path, event: Event) -> Recorded:
-    """Append ``event`` to the journal in ``directory``, and write the reports of its run again.
+def record(directory: Path, *events: Event) -> Recorded:
+    """Append ``events`` to the journal in ``directory``, and write the reports of their run again.
 
     A run in check mode has its own reports, so that it does not overwrite those of a real run.
 
     :raises DataplaneError: a file cannot be written.
     """
-    stem = "report.check" if event.check else "report"
+    last = events[-1]
+    stem = "report.check" if last.check else "report"
     path = directory / "journal.jsonl"
     # The reports are written under the lock of the journal, so that an older one never comes last.
     with locked(path) as journal:
-        journal.append(event)
+        for event in events:
+            journal.append(event)
         contents = journal.read()
-        report = summarize(contents.events, event.run, event.check, contents.unreadable)
+        report = summarize(contents.events, last.run, last.check, contents.unreadable)
         as_json, as_html = directory / f"{stem}.json", directory / f"{stem}.html"
         _replace(as_json, document(report))
         _replace(as_html, page(report))
-    return Recorded(
-        report=report,
-        journal=path,
-        report_json=as_json,
-        report_html=as_html,
-        seconds=_seconds(report, event),
-    )
+    return Recorded(report=report, journal=path, report_json=as_json, report_html=as_html)
 
 
 def document(report: Report) -> str:
@@ -85,7 +81,8 @@ def document(report: Report) -> str:
     return json.dumps(whole, default=vars) + "\n"
 
 
-def _seconds(report: Report, event: Event) -> float | None:
+def seconds_of(event: Event, report: Report) -> float | None:
+    """The duration of the phase that ``event`` ends."""
     if event.status not in (Status.DONE, Status.FAILED):
         return None
     nodes = [n.phases for n in report.nodes if n.name == event.node]

@@ -32,7 +32,7 @@ FLAT = 1.5
 #: One after the other, and no watching: that is waiting too, of a known length.
 VARIABLES: dict[str, Any] = {
     "calico_bpf_batches": [1],
-    "verify_window": 0,
+    "verify_window": 0.1,
     "qdisc_parity_settle": 0,
 }
 OURS = "dataplane.calico_bpf."

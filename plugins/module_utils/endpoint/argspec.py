@@ -16,7 +16,6 @@ from .attach import Place
 
 Spec = dict[str, Any]
 
-NETNS: Spec = {"netns": {"type": "str"}}
 #: How endpoints are judged and repaired; documented in the fragment ``judging``.
 JUDGING: Spec = {
     "calico_version": {"type": "str", "default": "auto"},

@@ -25,7 +25,6 @@ from ..errors import KernelError
 from ..model import Action, Hook, Qdisc, SharedBlock, Slot, filter_operation
 from .filter_message import (
     ATTR,
-    ATTR_TYPE,
     TCA_BPF_FD,
     TCA_BPF_FLAG_ACT_DIRECT,
     TCA_BPF_FLAGS,
@@ -37,6 +36,7 @@ from .filter_message import (
     read_filter,
 )
 from .netlink_socket import open_socket
+from .qdisc_message import attributes, read_qdisc, text_at
 from .syscalls import calling, failed
 
 NLM_F_REQUEST = 0x01
@@ -69,8 +69,6 @@ _SOL_NETLINK = 270
 _NETLINK_EXT_ACK = 11
 _RTEXT_FILTER_SKIP_STATS = 8
 _NLMSGERR_ATTR_MSG = 1
-#: TCA_INGRESS_BLOCK and TCA_EGRESS_BLOCK of a qdisc.
-_BLOCKS = {13: Hook.INGRESS, 14: Hook.EGRESS}
 _IFLA_IFNAME = 3
 _IFLA_EXT_MASK = 29
 
@@ -81,7 +79,6 @@ _HEADER_ERROR = struct.Struct("=I2xH").unpack_from  # length, flags
 _TCMSG = struct.Struct("=BBHiIII")  # family, pad, pad, ifindex, handle, parent, info
 TCMSG_INDEX_PARENT = struct.Struct("=4xi4xI").unpack_from
 _LINK_NAME_AT = struct.Struct("=i8xHH").unpack_from
-_U32_AT = struct.Struct("=I").unpack_from
 _TC_REQUEST = struct.Struct("=IHHIIBBHiIII")
 _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 
@@ -90,6 +87,8 @@ _LINK_REQUEST = struct.Struct("=IHHIIBBHiIIHHI")
 _DUMP_PAUSES = (0.01, 0.02, 0.04, 0.08)
 
 _LIST_FILTERS = "list the filters"
+#: Where the body of the first message in a buffer is.
+_FIRST_BODY = 16
 
 
 class TcSocket:
@@ -153,10 +152,12 @@ class TcSocket:
         return found
 
     def clsact_qdiscs(self) -> dict[int, Qdisc]:
-        """The qdisc at ffff: of each interface that has one, by ifindex.
+        """The qdisc at ffff: of each interface for which the dump proves it, by ifindex.
 
-        While other interfaces disappear, it may lack some, unmarked: the kernel continues a dump by
-        counting interfaces (net/sched/sch_api.c, tc_dump_qdisc). See ``clsact_qdisc``.
+        While other interfaces disappear, a dump skips some, unmarked: the kernel continues it in
+        each message buffer by counting interfaces (net/sched/sch_api.c, tc_dump_qdisc). It writes
+        the qdisc at ffff: last, so an interface has none if another follows it in its buffer. For
+        all others, such as those that are down, see ``clsact_qdisc``.
 
         :raises KernelError: EINTR if the dump was interrupted too often.
         """
@@ -167,11 +168,16 @@ class TcSocket:
             )
 
         found: dict[int, Qdisc] = {}
+        last = 0
 
         def take(buffer: bytearray, start: int, end: int) -> None:
+            nonlocal last
             index, parent = TCMSG_INDEX_PARENT(buffer, start)
+            if index != last and start > _FIRST_BODY:
+                found.setdefault(last, Qdisc.NONE)
             if parent == _TC_H_CLSACT:
-                found[index], self._blocks[index] = _qdisc_in(buffer, start, end)
+                found[index], self._blocks[index] = read_qdisc(buffer, start, end)
+            last = index
 
         operation = "list the qdiscs"
         if not self._steady_dump(operation, request, RTM_NEWQDISC, take, found.clear):
@@ -201,7 +207,7 @@ class TcSocket:
         answer = self._ask("find the clsact qdisc", RTM_GETQDISC, body, absent)
         if answer is None:
             return Qdisc.NONE
-        qdisc, self._blocks[ifindex] = _qdisc_in(answer, 0, len(answer))
+        qdisc, self._blocks[ifindex] = read_qdisc(answer, 0, len(answer))
         return qdisc
 
     def shared_blocks(self, ifindex: int) -> tuple[SharedBlock, ...]:
@@ -440,9 +446,9 @@ class TcSocket:
             echoed = 0
             if not flags & NLM_F_CAPPED:
                 echoed = struct.unpack_from("=I", self._buffer, at + 20)[0] - 16
-            for kind, start, size in _attributes(self._buffer, at + 36 + echoed, at + length):
+            for kind, start, size in attributes(self._buffer, at + 36 + echoed, at + length):
                 if kind == _NLMSGERR_ATTR_MSG:
-                    detail = _text(self._buffer, start, size)
+                    detail = text_at(self._buffer, start, size)
         raise KernelError(operation, number, detail)
 
 
@@ -463,32 +469,8 @@ def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:
     return index, buffer[start + 20 : start + 15 + length].decode()
 
 
-def _qdisc_in(buffer: bytearray, start: int, end: int) -> tuple[Qdisc, tuple[SharedBlock, ...]]:
-    qdisc, blocks = Qdisc.NONE, []
-    for kind, at, length in _attributes(buffer, start + 20, end):
-        if kind == TCA_KIND:
-            qdisc = Qdisc(_text(buffer, at, length))
-        elif kind in _BLOCKS:
-            blocks.append(SharedBlock(_BLOCKS[kind], *_U32_AT(buffer, at)))
-    return qdisc, tuple(blocks)
-
-
 def _parent(hook: Hook) -> int:
     return INGRESS if hook is Hook.INGRESS else EGRESS
-
-
-def _attributes(buffer: bytearray, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(type, payload's offset, payload's length) of each attribute between ``at`` and ``end``."""
-    while at + 4 <= end:
-        length, kind = ATTR.unpack_from(buffer, at)
-        if length < 4:
-            return
-        yield kind & ATTR_TYPE, at + 4, length - 4
-        at += (length + 3) & ~3
-
-
-def _text(buffer: bytearray, at: int, length: int) -> str:
-    return buffer[at : at + length].rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:

@@ -19,7 +19,10 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import Event, Status
-from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import record
+from ansible_collections.dataplane.calico_bpf.plugins.plugin_utils.recorder import (
+    record,
+    seconds_of,
+)
 from ansible_collections.dataplane.calico_bpf.tests.support.report.rollout import RUN
 
 BATCH = [f"worker-{number}" for number in range(1, 9)]
@@ -174,7 +177,7 @@ def test_a_report_that_cannot_be_written_leaves_the_event_in_the_journal(tmp_pat
 def test_seconds_are_shown_at_the_end_of_a_phase(tmp_path: Path) -> None:
     def seconds(status: Status, node: str, phase: str, at: str) -> float | None:
         event = Event(RUN, status, node, phase, message="m", at=f"2026-11-23T22:00:{at}Z")
-        return record(tmp_path, event).seconds
+        return seconds_of(event, record(tmp_path, event).report)
 
     assert seconds(Status.BEGUN, "w", "drain", "00") is None
     assert seconds(Status.BEGUN, "", "preflight", "01") is None
