@@ -59,6 +59,7 @@ def test_an_upgrade_and_a_second_run_that_changes_nothing(api: str) -> None:
         all_phases_are_shown(output, 3)
         nodes_are_annotated_as_verified(rollout)
         the_report_is_complete(rollout, seeded)
+        assert re.fullmatch(r"https?://[\w.]+:\d+", rollout.report()["api_server"])
         nothing_is_changed_by_a_second_run(rollout)
 
 
