@@ -54,6 +54,13 @@ options:
       - Accept a host without any trace of Calico's eBPF dataplane, which O(fail_on_drift) refuses.
     type: bool
     default: false
+  jump_targets:
+    description:
+      - Check that what Calico's programs jump to is loaded; without it every packet is dropped.
+      - Set it to V(false) for a release whose programs this collection does not know, see
+        RV(unread). An endpoint then counts as consistent without that check.
+    type: bool
+    default: true
   verbose_endpoints:
     description: List consistent endpoints too, not only those that drifted or changed.
     type: bool
@@ -402,6 +409,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["audited", "consistent"], "default": "audited"},
             "fail_on_drift": {"type": "bool", "default": False},
             "allow_no_calico": {"type": "bool", "default": False},
+            "jump_targets": {"type": "bool", "default": True},
             "verbose_endpoints": {"type": "bool", "default": False},
             "max_endpoints": {"type": "int"},
         },

@@ -40,12 +40,12 @@ Attachers = Mapping[AttachType, ProgramAttacher]
 
 
 @contextmanager
-def _node(netns: str | None) -> Iterator[tuple[TcSocket, Reader]]:
+def _node(netns: str | None, jump_targets: bool = True) -> Iterator[tuple[TcSocket, Reader]]:
     with namespace.entered(netns):
         with _before_any_write():
             tc = TcSocket()
         with tc:
-            yield tc, Reader(tc)
+            yield tc, Reader(tc, jump_targets=jump_targets)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def qdisc_consistency(params: Params, check_mode: bool, with_diff: bool) -> Modu
     if writing:
         privilege.require_for_writing("state=consistent")
     start = time.monotonic()
-    with _node(params["netns"]) as (tc, reader):
+    with _node(params["netns"], params["jump_targets"]) as (tc, reader):
         audited = _watched_audit(order, tc, reader)
     result = serialize.audit_to_dict(
         audited,

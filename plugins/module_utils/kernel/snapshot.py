@@ -75,11 +75,17 @@ class Reader:
     """Reads snapshots of the network namespace in which it is created and used."""
 
     def __init__(
-        self, tc: TcSocket, *, look_into_programs: bool = True, tcx_pins: str = TCX_PINS
+        self,
+        tc: TcSocket,
+        *,
+        look_into_programs: bool = True,
+        jump_targets: bool = True,
+        tcx_pins: str = TCX_PINS,
     ) -> None:
-        """:param look_into_programs: also read whether what the programs jump to is loaded."""
+        """What looking into programs reads is when they were loaded, and their jump targets."""
         self._tc = tc
         self._look_into_programs = look_into_programs
+        self._reads_targets = jump_targets
         self._tcx_pins = tcx_pins
         self._unread: dict[str, str] = {}
         self._has_tcx = True
@@ -306,8 +312,10 @@ class Reader:
         for hook, attachments in ((Hook.INGRESS, ingress), (Hook.EGRESS, egress)):
             for program_id in dict.fromkeys(a.program_id for a in attachments if a.calico):
                 info = self._program(program_id)
-                if info is not None:
-                    self._newest_load[name] = max(info.loaded_at, self._newest_load.get(name, 0))
+                if info is None:
+                    continue
+                self._newest_load[name] = max(info.loaded_at, self._newest_load.get(name, 0))
+                if self._reads_targets:
                     found.append(self._jump_targets.read(name, hook, info))
                     if not found[-1].known:
                         self._unknown_preambles.append((name, program_id))
@@ -319,5 +327,6 @@ class Reader:
             self._unread["jump targets"] = (
                 f"{len(self._unknown_preambles)} programs with Calico's name do not hold what a "
                 "preamble of Calico 3.27 to 3.32 does, so the programs that they jump to are "
-                f"unknown; the first is program {program_id} of {name}"
+                f"unknown; the first is program {program_id} of {name}. If this release is newer "
+                "than that, set jump_targets to false"
             )

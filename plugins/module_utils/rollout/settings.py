@@ -97,6 +97,11 @@ SETTINGS = (
     ),
     Setting("audit_window", Kind.SECONDS, 0, "for audit: how long to watch Felix"),
     Setting(
+        "jump_targets", Kind.BOOL, True,
+        "check that what Calico's programs jump to is loaded; `false` for a release that this "
+        "collection does not know",
+    ),
+    Setting(
         "max_endpoints", Kind.COUNT, 20,
         "how many endpoints of a node a result lists at most; `0` lists all",
     ),

@@ -38,7 +38,8 @@ from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.fake_kernel
 CONSISTENCY: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interfaces": ["cali*"],
     "exclude": [], "state": "consistent", "attach_type": "auto", "fail_on_drift": False,
-    "allow_no_calico": False, "verbose_endpoints": False, "max_endpoints": None,
+    "allow_no_calico": False, "jump_targets": True, "verbose_endpoints": False,
+    "max_endpoints": None,
 }  # fmt: skip
 ENDPOINT: dict[str, Any] = {
     "netns": None, "calico_version": "auto", "settle": 0.0, "retries": 3, "interface": INTERFACE,
@@ -56,7 +57,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made.put(MISMATCH)
 
     @contextmanager
-    def node(netns: str | None) -> Iterator[tuple[Kernel, Reader]]:
+    def node(netns: str | None, jump_targets: bool = True) -> Iterator[tuple[Kernel, Reader]]:
         yield made, Reader(made, look_into_programs=False, tcx_pins="/nowhere")
 
     monkeypatch.setattr(commands, "_node", node)
