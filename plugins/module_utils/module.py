@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .errors import DataplaneError
 from .model import ModuleResult
+from .visible import all_visible, visible
 
 Params = Mapping[str, Any]
 #: The option of every module that reads a node; documented in the fragment ``netns``.
@@ -24,12 +25,13 @@ def run(command: Callable[[Params, bool, bool], ModuleResult], **spec: Any) -> N
     try:
         done = command(module.params, module.check_mode, module._diff)
     except DataplaneError as error:
-        module.fail_json(msg=str(error), **error.facts)
+        module.fail_json(msg=visible(str(error)), **all_visible(error.facts))
     for warning in done.warnings:
-        module.warn(warning)
+        module.warn(visible(warning))
+    values = all_visible(done.values)
     if done.failure:
-        module.fail_json(msg=done.failure, **done.values)
-    module.exit_json(**done.values)
+        module.fail_json(msg=visible(done.failure), **values)
+    module.exit_json(**values)
 
 
 def run_info(read: Callable[[Params], Mapping[str, Any]], **spec: Any) -> None:

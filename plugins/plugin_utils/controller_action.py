@@ -19,6 +19,10 @@ from ansible.utils.display import Display
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.errors import DataplaneError
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.connection import connect
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.kube.session import Session
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.visible import (
+    all_visible,
+    visible,
+)
 
 from .end_with_run import end_with_run
 from .lease_option import lease_of
@@ -45,9 +49,9 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(**self.SPEC)
         try:
-            result.update(self.act(options, task_vars or {}))
+            result.update(all_visible(self.act(options, task_vars or {})))
         except DataplaneError as error:
-            result.update(error.facts, failed=True, msg=str(error))
+            result.update(all_visible(error.facts), failed=True, msg=visible(str(error)))
         return result
 
     def session(self, options: Mapping[str, Any]) -> Session:
@@ -66,4 +70,4 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible has no type
 
     def show(self, text: str) -> None:
         """Show a line of progress at once, with any callback plugin."""
-        Display().display(text, color="bright blue")
+        Display().display(visible(text), color="bright blue")

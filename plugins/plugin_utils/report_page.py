@@ -15,7 +15,6 @@ from markupsafe import Markup
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event import (
     duration,
     seconds_between,
-    visible,
 )
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.next_steps import (
     next_steps,
@@ -36,6 +35,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.summar
     RunVerdict,
     Stop,
 )
+from ansible_collections.dataplane.calico_bpf.plugins.module_utils.visible import visible
 
 #: The width of a whole bar.
 _WHOLE = 1000

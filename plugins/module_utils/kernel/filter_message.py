@@ -58,7 +58,7 @@ def read_filter(buffer: bytearray, start: int, end: int, found: list[RawFilter])
     found.append(
         (
             info >> 16, ntohs(info & 0xFFFF), handle, kind.decode(), chain, program_id,
-            name.decode(errors="backslashreplace"), tag.hex(),
+            name.decode(errors="surrogateescape"), tag.hex(),
             bool(flags & TCA_BPF_FLAG_ACT_DIRECT),
         )
     )  # fmt: skip

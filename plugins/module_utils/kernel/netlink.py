@@ -191,7 +191,7 @@ class TcSocket:
 
     def link(self, name: str) -> int | None:
         """The ifindex of an interface; None if no interface has that name."""
-        body = bytes(16) + _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        body = bytes(16) + _attribute(_IFLA_IFNAME, name.encode(errors="surrogateescape") + b"\0")
         answer = self._ask(f"find the link {name}", RTM_GETLINK, body, (errno.ENODEV,))
         if answer is None:
             return None
@@ -294,7 +294,7 @@ class TcSocket:
     ) -> bytes:
         options = (
             _attribute(TCA_BPF_FD, struct.pack("=I", program_fd))
-            + _attribute(TCA_BPF_NAME, name.encode() + b"\0")
+            + _attribute(TCA_BPF_NAME, name.encode(errors="surrogateescape") + b"\0")
             + _attribute(TCA_BPF_FLAGS, struct.pack("=I", TCA_BPF_FLAG_ACT_DIRECT))
         )
         body = _filter_body(ifindex, hook, priority, handle, 0x0003)
@@ -466,7 +466,7 @@ def _link_in(buffer: bytearray, start: int) -> tuple[int, str]:
     index, length, kind = _LINK_NAME_AT(buffer, start + 4)
     if kind != _IFLA_IFNAME:
         raise KernelError("read a link", errno.EBADMSG, "the first attribute is not the name")
-    return index, buffer[start + 20 : start + 15 + length].decode()
+    return index, buffer[start + 20 : start + 15 + length].decode(errors="surrogateescape")
 
 
 def _parent(hook: Hook) -> int:

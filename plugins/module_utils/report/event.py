@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import Refusal
+from ..visible import visible
 
 Json = dict[str, Any]
 
@@ -149,19 +150,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value):
         return value
     return str(value)
-
-
-#: With control characters, and those that change the direction of text, the name of a pod could
-#: overwrite the reader's terminal.
-_HIDDEN = [*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_VISIBLE = {code: f"\\x{code:02x}" for code in _HIDDEN if chr(code) not in "\n\t"}
-
-
-def visible(text: str) -> str:
-    """``text`` with invisible characters escaped, except tabs and newlines."""
-    if text.isascii() and text.isprintable():
-        return text
-    return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def progress(event: Event, seconds: float | None = None) -> str:

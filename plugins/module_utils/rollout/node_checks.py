@@ -116,6 +116,9 @@ def _log(log: Seen | None, bounds: Bounds) -> Check:
     wanted = f"no endpoint was left dirty {since}"
     if log is None:
         return Check("log", Result.NOT_JUDGED, _NO_LOG, wanted)
+    if not log["dirty"] and _begins_too_late(log, bounds.dirty_since):
+        seen = f"the log of Felix begins only at {log['since'] or 'an unknown time'}"
+        return Check("log", Result.NOT_JUDGED, seen, wanted)
     late = [line for line in log["dirty"] if (line["last_at"] or "~") > bounds.dirty_since]
     lines = [
         f"{line['interface']} {line['count']} times: {beginning_of(line['message'], _WORDS)}"
@@ -129,6 +132,15 @@ def _log(log: Seen | None, bounds: Bounds) -> Check:
             "the filters does not help until libbpf's error is fixed"
         )
     return Check("log", _judged(not late), "; ".join(lines) or "no line", wanted)
+
+
+def _begins_too_late(log: Seen, dirty_since: str) -> bool:
+    """Whether lines after ``dirty_since`` may be missing: rotated away, or not read.
+
+    With its start-up line, which has the version, the log of a Felix is whole.
+    """
+    whole = log["version"] is not None
+    return bool(dirty_since) and not whole and (log["since"] or "~") > dirty_since
 
 
 def _program_loads(log: Seen | None, bounds: Bounds) -> Check:

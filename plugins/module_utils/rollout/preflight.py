@@ -47,6 +47,7 @@ CODES = frozenset(
         "no_pod",
         "budget_never_met",
         "no_room",
+        "image_suffix",
         "unknown_version",
         "known_bad_path",
     }
@@ -132,6 +133,7 @@ def judge(spec: RolloutSpec, cluster: Cluster) -> PreflightResult:
     matched = advise(spec, cluster, wanted) if wanted else []
     found = [*_check_install(spec, cluster, wanted), *_check_bpf(cluster, nodes)]
     found += _check_extent(spec, cluster, wanted, former)
+    found += _check_images(spec, cluster, wanted)
     found += [
         _from_advisory(each)
         for each in matched
@@ -214,6 +216,28 @@ def _check_extent(
             "no_former_revision",
             f"{where} has no ControllerRevision, so a rollback of this run would have nothing to "
             "return to. Check that the DaemonSet controller runs (kube-controller-manager)",
+            blocks=False,
+        )
+
+
+def _check_images(spec: RolloutSpec, cluster: Cluster, wanted: Target | None) -> Iterator[Problem]:
+    """What a version alters of the images besides the version."""
+    if wanted is None or cluster.daemonset is None or not spec.version:
+        return
+    template = cluster.daemonset.template
+    for container, tag in images.lost_suffixes(template, wanted.images).items():
+        yield Problem(
+            "image_suffix",
+            f"the image of {container} has the tag {tag}, and would get "
+            f"{wanted.images[container]}, without the suffix. Some distributions publish a release "
+            "only with one: name the whole tag as the version if yours does, or accept this code",
+        )
+    pinned = images.lost_digests(template, wanted.images)
+    if pinned:
+        yield Problem(
+            "image_digest",
+            f"the image of {', '.join(pinned)} is pinned by a digest, and the new one is not. "
+            "Apply a manifest with digests to keep that",
             blocks=False,
         )
 

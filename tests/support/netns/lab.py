@@ -35,7 +35,9 @@ _serial = count(1)
 
 def run(*words: str, check: bool = True) -> str:
     """Run a command; its output. With ``check`` a failure raises with what it said."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, capture_output=True, text=True, errors="surrogateescape", check=False
+    )
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stdout}{done.stderr}")
     return done.stdout

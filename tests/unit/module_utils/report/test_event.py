@@ -21,7 +21,6 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.report.event 
     plain,
     progress,
     seconds_between,
-    visible,
 )
 
 AT = "2026-11-23T22:00:00.123Z"
@@ -139,13 +138,6 @@ def test_values_become_json_without_the_tasks_options() -> None:
 )  # fmt: skip
 def test_progress(event: dict[str, Any], seconds: float | None, line: str) -> None:
     assert progress(Event("r", **event), seconds) == line
-
-
-def test_invisible_characters_are_escaped() -> None:
-    assert visible("a\tb\nü") == "a\tb\nü"
-    assert (
-        visible("\x00\x1b\x7f\x9b\u202e\u2066\udc80") == "\\x00\\x1b\\x7f\\x9b\\x202e\\x2066\\udc80"
-    )
 
 
 @pytest.mark.parametrize(

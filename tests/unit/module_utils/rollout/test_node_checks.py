@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,13 @@ FELIX: dict[str, Any] = {
     | {"error": None},
     "metrics": {"endpoints": 4, "dirty": 0, "happy": 4},
     "metrics_error": None,
-    "log": {"files": ["0.log"], "since": "2026-11-23T22:00:00Z", "dirty": [], "load_failures": []},
+    "log": {
+        "files": ["0.log"],
+        "since": "2026-11-23T22:00:00Z",
+        "version": None,
+        "dirty": [],
+        "load_failures": [],
+    },
     "churn": {"seconds": 12.0, "changes": 0, "per_minute": 0.0, "interfaces": []}
     | {"overrun": False},
 }
@@ -221,3 +228,21 @@ def test_probes() -> None:
     assert [(c.name, c.seen) for c in failed(FELIX, probes=probes)] == [
         ("probe db:5432", "timed out")
     ]
+
+
+@pytest.mark.parametrize(
+    ("since", "version", "result"),
+    [
+        ("2026-11-23T22:00:00Z", None, Result.GOOD),
+        ("2026-11-23T22:00:01Z", None, Result.NOT_JUDGED),
+        ("2026-11-23T22:00:01Z", "v3.29.5", Result.GOOD),
+        (None, None, Result.NOT_JUDGED),
+    ],
+)
+def test_a_log_that_begins_too_late_is_not_judged(
+    since: str | None, version: str | None, result: Result
+) -> None:
+    """Unless it begins with the start of Felix."""
+    felix = with_changes(log__since=since, log__version=version)
+    checks = checks_of(felix, bounds=replace(BOUNDS, dirty_since="2026-11-23T22:00:00Z"))
+    assert [check.result for check in checks if check.name == "log"] == [result]

@@ -196,6 +196,35 @@ def test_a_budget_that_is_never_met() -> None:
     assert "shop/db" in blockers(judged)[0].message
 
 
+# --- images ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("v3.29.5", [("image_suffix", None)] * 2), ("v3.29.5-0", [])],
+)
+def test_a_version_without_the_suffix_of_the_present_tag(
+    version: str, refused: list[tuple[str, str | None]]
+) -> None:
+    judged = judge(replace(SPEC, version=version), cluster("a", version="v3.28.1-0"))
+    assert blocked(judged) == refused
+    if refused:
+        message = blockers(judged)[1].message
+        assert (
+            "the image of calico-node has the tag v3.28.1-0, and would get calico/node:v3.29.5"
+            in (message)
+        )
+        accepted = replace(SPEC, version=version, overrides=frozenset({"image_suffix"}))
+        assert blocked(judge(accepted, cluster("a", version="v3.28.1-0"))) == []
+
+
+def test_a_digest_that_a_version_removes_is_a_warning() -> None:
+    digest = f"{OLD}@sha256:0a"
+    judged = judge(SPEC, cluster("a", version=digest))
+    assert blocked(judged) == []
+    assert ("image_digest", None) in warned(judged)
+
+
 # --- the upgrade path -----------------------------------------------------------------------------
 
 
