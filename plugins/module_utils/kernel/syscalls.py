@@ -31,10 +31,15 @@ def calling(operation: str) -> Iterator[None]:
         raise failed(operation, error) from error
 
 
-@contextmanager
-def located(interface: str, hook: str = "") -> Iterator[None]:
+class located:  # in lower case like contextlib's; a generator would cost an audit a tenth
     """Add the place to the KernelErrors of the body."""
-    try:
-        yield
-    except KernelError as error:
-        raise error.at(f"{interface} {hook}".rstrip()) from error
+
+    def __init__(self, interface: str, hook: str = "") -> None:
+        self._place = interface, hook
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, KernelError):
+            raise error.at(" ".join(self._place).rstrip()) from error
