@@ -332,7 +332,8 @@ def test_a_node_that_fails_verification_stops_its_batch() -> None:
         bad.faults.felix(churn=True, hold_tc=6)
         code, output = lab.upgrade(**pairs)
         says = (
-            "worker-2 does not verify: tc processes is bad: at most ",
+            "worker-2 does not verify: ",
+            "tc processes is bad: at most ",
             "(wanted: up to 4). churn is bad: ",
         )
         must_have_stopped(lab, code, output, "worker-2", "verify", *says)
