@@ -37,7 +37,8 @@ def params(lab: Lab, **options: Any) -> dict[str, Any]:
     return {
         "netns": lab.netns, "calico_version": "auto", "settle": 0.0, "retries": 3,
         "interfaces": ["cali*"], "exclude": [], "state": "consistent", "attach_type": "auto",
-        "fail_on_drift": False, "allow_no_calico": False, "verbose_endpoints": False,
+        "fail_on_drift": False, "allow_no_calico": False, "jump_targets": True,
+        "verbose_endpoints": False,
         "max_endpoints": None, **options,
     }  # fmt: skip
 
