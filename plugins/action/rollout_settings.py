@@ -27,9 +27,7 @@ class ActionModule(ControllerAction):
         hosts = [here, *(h for h in task_vars["ansible_play_hosts_all"] if h != here)]
         raw = {host: _ours(task_vars["hostvars"].raw_get(host)) for host in hosts}
         given = {name: self._templar.template(value) for name, value in raw[here].items()}
-        settings.check_tags(
-            [*task_vars["ansible_run_tags"], *task_vars["ansible_skip_tags"]], options["tags"]
-        )
+        settings.check_tags(task_vars["ansible_run_tags"], options["tags"])
         values = settings.check(given, raw)
         if options["one_of"]:
             settings.required(values, options["one_of"])

@@ -5,12 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.errors import AnsibleError
-from ansible.plugins.loader import lookup_loader
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: hosts
 author: The dataplane.calico_bpf contributors (@dataplane)
@@ -36,12 +30,24 @@ _raw:
   elements: str
 """
 
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+#: Options of ansible-playbook that only look at the playbook, perhaps without an inventory.
+_RUNS_NOTHING = ("syntax", "listtasks", "listtags", "listhosts")
+
 
 class LookupModule(LookupBase):  # type: ignore[misc]  # ansible has no types
     def run(
         self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[str]:
         pattern = str(terms[0]).strip() or "all"
+        if any(context.CLIARGS.get(option) for option in _RUNS_NOTHING):
+            return [pattern]
         hostnames = lookup_loader.get(
             "ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar
         )

@@ -23,8 +23,8 @@ options:
     default: []
   tags:
     description:
-      - The tags of the playbook. Another one in C(--tags) or C(--skip-tags) fails the task, since it
-        would run nothing and end successfully.
+      - The tags of the playbook. Another one in C(--tags) fails the task, since it would run nothing
+        and end successfully.
     type: list
     elements: str
     default: []

@@ -184,7 +184,7 @@ def _different(raw: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def check_tags(given: Iterable[str], known: Iterable[str]) -> None:
     """Tags that no task has would run nothing, and end successfully.
 
-    :raises Refusal: a tag of --tags or --skip-tags is unknown.
+    :raises Refusal: a tag of --tags is unknown.
     """
     known = list(known)
     wrong = [tag for tag in given if tag not in (*known, *_EVERY_PLAYBOOK)]

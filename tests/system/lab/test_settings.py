@@ -70,6 +70,17 @@ def test_a_pattern_without_hosts(tmp_path: Path, playbook: str, nodes: str, patt
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
+@pytest.mark.parametrize("option", ["--syntax-check", "--list-tasks"])
+def test_a_playbook_is_looked_at_without_an_inventory(playbook: str, option: str) -> None:
+    words = [f"{sys.prefix}/bin/ansible-playbook", option]
+    done = subprocess.run(
+        [*words, str(CHECKOUT / f"playbooks/{playbook}.yml")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_a_tag_that_no_task_has(tmp_path: Path, playbook: str) -> None:
     output = refused(tmp_path, playbook, "--tags", "none", version="v3.29.7")
     assert "none is not a tag: this playbook has " in output

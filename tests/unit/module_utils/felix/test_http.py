@@ -96,7 +96,7 @@ def test_a_flood_ends_too() -> None:
 @pytest.mark.parametrize("head", [_OK + b"\r\n", _OK + b"Content-Length: 99999999\r\n\r\n"])
 def test_an_answer_that_is_too_long(head: bytes) -> None:
     too_long = pytest.raises(http.Unreachable, match="the answer is longer than 8 MiB")
-    with answering(one_by_one(head, bytes(1 << 20)), pause=0) as url, too_long:
+    with too_long, answering(one_by_one(head, bytes(1 << 20)), pause=0) as url:
         http.get(url, 10)
 
 
