@@ -326,7 +326,7 @@ def test_a_node_that_fails_verification_stops_its_batch() -> None:
         pairs: dict[str, Any] = {"calico_bpf_batches": [2, 1]}
         bad.faults.felix(dirty=["cali*"])
         code, output = lab.upgrade(reattach_patience=10, reattach_timeout=10, **pairs)
-        says = "not Ready within 10 s", "leaving it dirty"
+        says: tuple[str, ...] = ("not Ready within 10 s", "leaving it dirty")
         must_have_stopped(lab, code, output, "worker-2", "reattach", *says)
         the_other_nodes_are_unchanged(lab)
         bad.faults.felix(churn=True, hold_tc=6)
