@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from ..errors import KernelError
 from ..model import EmptyProgArray, Hook, MissingTarget, Target
 from . import bpf, preamble
 
+_T = TypeVar("_T")
 #: felix/bpf-gpl/jump.h: cali_progs3, or cali_progs_ing2 and cali_progs_egr2 from 3.31.3 on.
 _PROGRAMS, _POLICIES = "cali_progs", "cali_jump"
 #: libbpf's name for the map with an object's constants (bpf_object__init_internal_map).
@@ -117,23 +118,19 @@ def _holds_constants(m: bpf.MapInfo) -> bool:
 
 def _fit(jumps: tuple[preamble.Jumps, ...], programs: bpf.MapInfo, policies: bpf.MapInfo) -> bool:
     """Whether every index is one of its array, as it is if the layout is the known one."""
-    return all(
-        index < programs.max_entries
-        for j in jumps
-        for index in (*j.others, *(() if j.main is None else (j.main,)))
-    ) and all(j.policy is None or j.policy < policies.max_entries for j in jumps)
+    return all(index < array.max_entries for _t, array, index in _wanted(jumps, programs, policies))
 
 
 def _wanted(
-    used: list[preamble.Jumps], programs: bpf.MapInfo, policies: bpf.MapInfo
+    jumps: Iterable[preamble.Jumps], programs: bpf.MapInfo, policies: bpf.MapInfo
 ) -> Iterator[tuple[Target, bpf.MapInfo, int]]:
-    """Each program that the preamble needs, with its array and index."""
-    for jumps in used:
-        if jumps.main is not None:
-            yield Target.MAIN, programs, jumps.main
-        if jumps.policy is not None:
-            yield Target.POLICY, policies, jumps.policy
-        for index in jumps.others:
+    """Each program that these jumps lead to, with its array and index."""
+    for version in jumps:
+        if version.main is not None:
+            yield Target.MAIN, programs, version.main
+        if version.policy is not None:
+            yield Target.POLICY, policies, version.policy
+        for index in version.others:
             yield Target.OTHER, programs, index
 
 
@@ -146,41 +143,29 @@ def _shown(array: bpf.MapInfo) -> str:
 
 
 def _map_info(map_id: int) -> bpf.MapInfo | None:
-    try:
-        fd = bpf.map_fd(map_id)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise
-    try:
-        return bpf.map_info(fd)
-    finally:
-        os.close(fd)
+    return _with_map(map_id, bpf.map_info, None)
 
 
 def _value(constants: bpf.MapInfo) -> bytes:
-    """The constants; none if the map no longer exists."""
-    try:
-        fd = bpf.map_fd(constants.map_id)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return b""
-        raise
-    try:
-        return bpf.first_value(fd, constants.value_size)
-    finally:
-        os.close(fd)
+    return _with_map(constants.map_id, lambda fd: bpf.first_value(fd, constants.value_size), b"")
 
 
 def _has(array: bpf.MapInfo, indices: range) -> bool:
     """Whether the array holds a program at one of ``indices``; true if it no longer exists."""
+    return _with_map(
+        array.map_id, lambda fd: any(bpf.prog_array_has(fd, index) for index in indices), True
+    )
+
+
+def _with_map(map_id: int, read: Callable[[int], _T], gone: _T) -> _T:
+    """What ``read`` makes of the map's descriptor; ``gone`` if the map no longer exists."""
     try:
-        fd = bpf.map_fd(array.map_id)
+        fd = bpf.map_fd(map_id)
     except KernelError as error:
         if error.errno == errno.ENOENT:
-            return True
+            return gone
         raise
     try:
-        return any(bpf.prog_array_has(fd, index) for index in indices)
+        return read(fd)
     finally:
         os.close(fd)

@@ -51,7 +51,7 @@ class Snapshot:
     unread: dict[str, str] = field(default_factory=dict)
     #: Nanoseconds from boot to the start of the read.
     began_at: int = 0
-    #: By interface, nanoseconds from boot to the load of the newest program that Calico enforces.
+    #: By interface, nanoseconds from boot to the load of Calico's newest program.
     newest_load: dict[str, int] = field(default_factory=dict)
 
     def is_fresh(self, interface: str, seconds: float) -> bool:

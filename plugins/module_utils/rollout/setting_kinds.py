@@ -63,9 +63,10 @@ def _text(value: Any) -> str:
 
 def _version(value: Any) -> str:
     """A number has lost its zeros: 3.30 would be 3.3."""
-    if re.search(r"\s", _text(value)):
+    text = _text(value)
+    if re.search(r"\s", text):
         raise Wrong
-    return _text(value)
+    return text
 
 
 def _bool(value: Any) -> bool:

@@ -75,6 +75,15 @@ def listed(*filters: Attachment) -> Attachments:
     return reduce(kernel_rules.add, filters, nothing)
 
 
+def around_a_stranger(before: int, behind: int) -> Attachments:
+    """Two programs of Calico, with a foreign filter between them."""
+    return listed(
+        ours(1, before, 49150, loaded_at=before),
+        foreign(49151),
+        ours(1, behind, 49152, loaded_at=behind),
+    )
+
+
 def endpoint(
     ingress: Attachments, egress: Attachments, qdisc: Qdisc = Qdisc.CLSACT, **other: Any
 ) -> Endpoint:

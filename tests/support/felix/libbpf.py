@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,9 +58,14 @@ def _tc_hook(interface: str, attach_point: int) -> _TcHook:
 
 
 @contextmanager
-def loaded(path: Path, program: str = "cali_tc_preamble") -> Iterator[int]:
+def loaded(
+    path: Path,
+    program: str = "cali_tc_preamble",
+    configure: Callable[[ctypes.c_void_p], None] = lambda _opened: None,
+) -> Iterator[int]:
     """A fresh copy of an object's program: its fd.
 
+    :param configure: gets the object before it is loaded.
     :raises OSError: with the path as ``filename`` where the object cannot be opened; without where
         the kernel refuses it.
     """
@@ -69,6 +74,7 @@ def loaded(path: Path, program: str = "cali_tc_preamble") -> Iterator[int]:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(path))
     try:
+        configure(opened)
         checked(_libbpf.bpf_object__load(opened))
         found = _libbpf.bpf_object__find_program_by_name(opened, program.encode())
         yield checked(_libbpf.bpf_program__fd(ctypes.c_void_p(found)))

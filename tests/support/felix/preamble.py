@@ -19,14 +19,13 @@ from itertools import count
 from pathlib import Path
 
 from ..netns import lab as labs
-from .libbpf import checked
+from .libbpf import checked, loaded
 
 _serial = count(1)
 SOURCES = "CALICO_SOURCES"
 NONE = 0xFFFFFFFF
 _libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
-for _name in ("bpf_object__open", "bpf_object__find_program_by_name", "bpf_object__next_map"):
-    getattr(_libbpf, _name).restype = ctypes.c_void_p
+_libbpf.bpf_object__next_map.restype = ctypes.c_void_p
 _libbpf.bpf_map__name.restype = ctypes.c_char_p
 
 
@@ -99,19 +98,11 @@ def load(path: Path, values: bytes, pins: Path) -> Path:
 
     :raises OSError: the kernel refuses it.
     """
-    opened = ctypes.c_void_p(_libbpf.bpf_object__open(os.fsencode(path)))
-    assert opened, path
-    try:
-        _configure(opened, values, pins)
-        checked(_libbpf.bpf_object__load(opened))
-        program = _libbpf.bpf_object__find_program_by_name(opened, b"cali_tc_preamble")
-        fd = checked(_libbpf.bpf_program__fd(ctypes.c_void_p(program)))
+    with loaded(path, configure=lambda opened: _configure(opened, values, pins)) as fd:
         pin = pins / f"preamble-{next(_serial)}" / "cali_tc_preambl"
         pin.parent.mkdir()
         checked(_libbpf.bpf_obj_pin(fd, os.fsencode(pin)))
         return pin
-    finally:
-        _libbpf.bpf_object__close(opened)
 
 
 def fill(array: Path, index: int, pinned: str) -> None:

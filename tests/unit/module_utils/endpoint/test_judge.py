@@ -11,7 +11,6 @@ import pytest
 
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
-    Attachments,
     AttachType,
     Behaviour,
     Code,
@@ -27,6 +26,7 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Target,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
+    around_a_stranger,
     at,
     endpoint,
     foreign,
@@ -56,14 +56,6 @@ UP = ("add ingress 49152/1 id 10", "add egress 49152/1 id 20")
 GONE = ("delete ingress 32768/1 id 10", "delete egress 32768/1 id 20")
 EMPTY = EmptyProgArray(Hook.INGRESS, 10, 3, "cali_jump3")
 NO_MAIN = MissingTarget(Hook.INGRESS, 10, Target.MAIN, "index 8 of cali_progs3 (map 3)")
-
-
-def around_a_stranger(before: int, behind: int) -> Attachments:
-    return listed(
-        ours(1, before, 49150, loaded_at=before),
-        foreign(49151),
-        ours(1, behind, 49152, loaded_at=behind),
-    )
 
 
 @dataclass(frozen=True)

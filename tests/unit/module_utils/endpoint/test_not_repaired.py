@@ -12,7 +12,6 @@ import pytest
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.judge import judge
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.endpoint.plan import apply_plan
 from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import (
-    Attachments,
     Behaviour,
     Code,
     Hook,
@@ -22,9 +21,9 @@ from ansible_collections.dataplane.calico_bpf.plugins.module_utils.model import 
     Target,
 )
 from ansible_collections.dataplane.calico_bpf.tests.support.endpoint.build import (
+    around_a_stranger,
     at,
     endpoint,
-    foreign,
     in_words,
     listed,
     ours,
@@ -94,12 +93,6 @@ def test_a_surplus_program_that_cannot_run_goes_with_its_finding() -> None:
         Code.MISSING_JUMP_TARGET: True,
         Code.HANDLE_MISMATCH: True,
     }
-
-
-def around_a_stranger(before: int, behind: int) -> Attachments:
-    return listed(
-        ours(1, before, 49150, loaded_at=before), foreign(49151), ours(1, behind, loaded_at=behind)
-    )
 
 
 def test_why_nothing_is_repaired_that_no_kill_would_leave_repairable() -> None:
